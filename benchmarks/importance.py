@@ -1,0 +1,224 @@
+"""What the importance pass costs: ours against the usual pass and against the floor.
+
+    python benchmarks/importance.py [--layers 12] [--repetitions 5] [--out FILE]
+
+BERT-base shapes (random weights: speed does not depend on them). Three ways over the same examples:
+
+* ours   `ImportancePass`: frozen weights, every example's own gate gradient, both unit types
+* usual  multiplicative gates in the graph, trainable weights, one |gradient| per batch
+* floor  frozen weights, backward to the first layer's output projection, nothing collected
+
+Two workloads: batches in which every row has `--length` tokens, and real sentence lengths (those of
+--lengths-from, a tokenised split) where `usual` pads to `--length` and the others go through our
+batches by length. The ways are interleaved in random order in one process; figures are medians of
+ratios within a repetition, with their range. Peak memory is each way's own growth of the process.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import BertConfig, BertForSequenceClassification
+
+from bigtickets.tickets.importance import ImportancePass
+from bigtickets.tickets.units import unit_layers
+from bigtickets.training.batches import evaluation_batches
+from bigtickets.training.hardware import peak_memory_gb, reset_peak_memory
+
+CPU = torch.device("cpu")
+Batch = tuple[dict[str, Tensor], Tensor]
+
+
+def main() -> None:
+    """Measure and print; JSON into --out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batches", type=int, default=2, help="per repetition, padded workload")
+    parser.add_argument("--examples", type=int, default=64, help="real-length workload")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--lengths-from", type=Path, help="file of one sentence per line")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    model = bert_base(options.layers)
+    lengths = real_lengths(options)
+    results = {
+        "padded": measure(model, padded_workload(options), options.repetitions),
+        "real lengths": measure(model, real_workload(options, lengths), options.repetitions),
+    }
+    facts = {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "layers": options.layers,
+        "mean_real_length": float(lengths.mean()),
+        "repetitions": options.repetitions,
+        "results": results,
+    }
+    for name, result in results.items():
+        print(name)
+        for key, (low, middle, high) in result.items():
+            print(f"  {key:<22} {middle:6.3f}  [{low:.3f}, {high:.3f}]")
+    if options.out:
+        options.out.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def bert_base(layers: int) -> BertForSequenceClassification:
+    """BERT-base's shapes, without the dropout that a pass in evaluation mode has not either."""
+    torch.manual_seed(0)
+    config = BertConfig(num_hidden_layers=layers)
+    return BertForSequenceClassification._from_config(config, attn_implementation="sdpa").eval()
+
+
+def real_lengths(options: argparse.Namespace) -> np.ndarray:
+    """Token counts of real sentences; a log-normal like that of GLUE's SST-2 without a file."""
+    if options.lengths_from is None:
+        draw = np.random.default_rng(0).lognormal(2.4, 0.7, options.examples)
+        return np.clip(draw.round(), 3, options.length).astype(np.int64)
+    lines = options.lengths_from.read_text().splitlines()
+    words = np.array([len(line.split()) for line in lines if line.strip()])
+    chosen = np.random.default_rng(0).choice(words, options.examples, replace=False)
+    # About 1.25 word pieces a word, and two special tokens.
+    return np.clip((chosen * 1.25).round() + 2, 3, options.length).astype(np.int64)
+
+
+def batch_of(lengths: np.ndarray, width: int, seed: int) -> Batch:
+    """Random token ids with a padding mask, and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(1000, 30000, (len(lengths), width), generator=generator)
+    mask = (torch.arange(width) < torch.from_numpy(lengths)[:, None]).long()
+    labels = torch.randint(0, 2, (len(lengths),), generator=generator)
+    return {"input_ids": ids * mask, "attention_mask": mask}, labels
+
+
+def padded_workload(options: argparse.Namespace) -> dict[str, list[Batch]]:
+    """The same batches for all ways: every row full."""
+    full = np.full(options.batch, options.length)
+    batches = [batch_of(full, options.length, seed) for seed in range(options.batches)]
+    return dict.fromkeys(("ours", "usual", "floor"), batches)
+
+
+def real_workload(options: argparse.Namespace, lengths: np.ndarray) -> dict[str, list[Batch]]:
+    """`usual` pads each batch, in file order, to the maximum; the others batch by length."""
+    usual = [
+        batch_of(lengths[i : i + options.batch], options.length, i)
+        for i in range(0, len(lengths), options.batch)
+    ]
+    ours = []
+    for indices, _ in evaluation_batches(lengths, 0, 1, micro_batch=options.batch):
+        chosen = lengths[indices]
+        ours.append(batch_of(chosen, int(chosen.max()), int(indices[0])))
+    return {"ours": ours, "usual": usual, "floor": ours}
+
+
+def measure(
+    model: BertForSequenceClassification, workload: dict[str, list[Batch]], repetitions: int
+) -> dict[str, tuple[float, float, float]]:
+    """(minimum, median, maximum) of ratios over interleaved repetitions."""
+    ways: dict[str, Callable] = {"ours": ours, "usual": usual, "floor": floor}
+    for name, way in ways.items():  # warm up
+        way(model, workload[name][:1])
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    memory: dict[str, list[float]] = {name: [] for name in ways}
+    order = list(ways)
+    for repetition in range(repetitions):
+        random.Random(repetition).shuffle(order)
+        for name in order:
+            reset_peak_memory(CPU)
+            before, started = peak_memory_gb(CPU), time.perf_counter()
+            ways[name](model, workload[name])
+            times[name].append(time.perf_counter() - started)
+            memory[name].append(peak_memory_gb(CPU) - before)
+    return {
+        "time ours/floor": spread(times["ours"], times["floor"]),
+        "time usual/ours": spread(times["usual"], times["ours"]),
+        "memory ours/floor": spread(memory["ours"], memory["floor"]),
+        "memory usual/ours": spread(memory["usual"], memory["ours"]),
+    }
+
+
+def spread(a: list[float], b: list[float]) -> tuple[float, float, float]:
+    """Minimum, median and maximum of a/b, pair by pair."""
+    ratios = sorted(x / max(y, 1e-9) for x, y in zip(a, b, strict=True))
+    return ratios[0], float(np.median(ratios)), ratios[-1]
+
+
+def ours(model: BertForSequenceClassification, batches: list[Batch]) -> None:
+    """Our pass."""
+    with ImportancePass(model) as scoring:
+        for inputs, labels in batches:
+            logits = model(**inputs).logits
+            scoring.add(cross_entropy(logits, labels, reduction="none"), torch.ones(len(labels)))
+        scoring.reduce(lambda flat: None)
+    scoring.scores()
+
+
+def usual(model: BertForSequenceClassification, batches: list[Batch]) -> None:
+    """Gates in the graph, gradients of all weights, absolute value of each batch's gradient."""
+    layers = unit_layers(model)
+    heads = torch.ones(len(layers), 768, requires_grad=True)
+    neurons = torch.ones(len(layers), 3072, requires_grad=True)
+    totals = [torch.zeros_like(heads), torch.zeros_like(neurons)]
+    handles = []
+    for i, layer in enumerate(layers):
+        for module, gate in ((layer.attention_output, heads), (layer.ffn_output, neurons)):
+            handles.append(module.register_forward_pre_hook(multiply(gate, i)))
+    for inputs, labels in batches:
+        cross_entropy(model(**inputs).logits, labels).backward()
+        for total, gate in zip(totals, (heads, neurons), strict=True):
+            assert gate.grad is not None
+            total += gate.grad.abs()
+            gate.grad = None
+        model.zero_grad()
+    for handle in handles:
+        handle.remove()
+
+
+def multiply(gate: Tensor, layer: int) -> Callable:
+    """A hook that multiplies a module's input by a gate."""
+
+    def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0] * gate[layer], *args[1:])
+
+    return hook
+
+
+def floor(model: BertForSequenceClassification, batches: list[Batch]) -> None:
+    """Forward and backward of activations alone, from where our graph starts too."""
+    with frozen(model), started(unit_layers(model)[0].attention_output):
+        for inputs, labels in batches:
+            cross_entropy(model(**inputs).logits, labels, reduction="sum").backward()
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No weight gradients for a while."""
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.requires_grad_(True)
+
+
+@contextmanager
+def started(module: nn.Module) -> Iterator[None]:
+    """Let the graph begin at this module's input."""
+    handle = module.register_forward_pre_hook(
+        lambda _, args: (args[0].detach().requires_grad_(True), *args[1:])
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The command line. It reads words and calls `bigtickets.running`; it has no logic of its own."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import bigtickets
+from bigtickets.running.commands import guarded
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code.
+
+    0 done; 1 a defect; 2 bad input or usage; 3 a damaged artefact; 4 some trials failed;
+    75 stopped early on a signal, the same command goes on.
+    """
+    options = _parser().parse_args(arguments)
+    return guarded(lambda: options.action(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bigtickets", description=bigtickets.__doc__)
+    parser.add_argument("--version", action="version", version=bigtickets.__version__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_study_commands(commands)
+    _add_run_commands(commands)
+    _add_single_commands(commands)
+    doctor = commands.add_parser("doctor", help="check this machine")
+    doctor.set_defaults(action=_doctor)
+    return parser
+
+
+def _add_study_commands(commands: argparse._SubParsersAction) -> None:
+    for name, action, text in (
+        ("run", _run, "the whole study, here"),
+        ("plan", _plan, "steps, what is reused, hours, memory, disk; touches nothing"),
+        ("prefetch", _prefetch, "models and data, checked and tokenised; workers need no network"),
+    ):
+        parser = _study_parser(commands, name, action, text)
+        if name == "run":
+            parser.add_argument(
+                "-j", "--jobs", type=_positive, help="trials side by side (default: one per GPU)"
+            )
+        if name == "plan":
+            parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add_run_commands(commands: argparse._SubParsersAction) -> None:
+    for name, action, text in (
+        ("status", _status, "what is done, what runs, what failed and why"),
+        ("logs", _logs, "the log of one trial"),
+        ("retry", _retry, "let failed trials be tried again"),
+        ("report", _report, "table, figures and pages"),
+    ):
+        parser = commands.add_parser(name, help=text, description=text)
+        parser.set_defaults(action=action)
+        parser.add_argument("run", type=Path, metavar="RUN", help="run folder: runs/<study>")
+        if name == "status":
+            parser.add_argument("--json", action="store_true", help="for programs")
+        if name == "logs":
+            parser.add_argument("trial", metavar="TRIAL", help="id, its beginning, or label")
+            parser.add_argument("-f", "--follow", action="store_true", help="until it is done")
+
+
+def _add_single_commands(commands: argparse._SubParsersAction) -> None:
+    for name, action, text in (
+        ("score", _score, "one importance pass, with what it needs"),
+        ("prune", _prune, "one ticket, with what it needs"),
+        ("train", _train, "one trial, with what it needs"),
+    ):
+        parser = _study_parser(commands, name, action, text)
+        parser.add_argument("--model", help="name of a model of the study")
+        parser.add_argument("--task", help="name of a task of the study")
+        parser.add_argument("--fraction", type=float, help="one of its data_fractions")
+        parser.add_argument("--seed", type=int, help="one of its seeds (default: the first)")
+        if name == "score":
+            continue
+        default = "dense" if name == "train" else "winning"
+        parser.add_argument("--kind", default=default, help=f"kind of ticket (default: {default})")
+        parser.add_argument("--ratio", type=float, help="one of its ratios")
+        if name == "prune":
+            parser.add_argument(
+                "--save", type=Path, metavar="DIR", help="write the pruned pre-trained model there"
+            )
+
+
+def _study_parser(
+    commands: argparse._SubParsersAction, name: str, action: Callable, text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(action=action)
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml")
+    parser.add_argument(
+        "--out", type=Path, metavar="RUN", help="run folder (default: runs/<study>)"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return value
+
+
+# Each imports what it needs: `--help` and `status` must not wait for torch.
+
+
+def _run(options: argparse.Namespace) -> None:
+    from bigtickets.running.commands import run
+
+    run(options.study, options.out, options.jobs)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from bigtickets.running.planning import plan
+
+    plan(options.study, options.out, options.json)
+
+
+def _prefetch(options: argparse.Namespace) -> None:
+    from bigtickets.running.commands import prefetch
+
+    prefetch(options.study, options.out)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from bigtickets.running.watching import status
+
+    status(options.run, options.json)
+
+
+def _logs(options: argparse.Namespace) -> None:
+    from bigtickets.running.logs import logs
+
+    logs(options.run, options.trial, options.follow)
+
+
+def _retry(options: argparse.Namespace) -> None:
+    from bigtickets.running.commands import retry
+
+    retry(options.run)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from bigtickets.running.commands import report
+
+    report(options.run)
+
+
+def _score(options: argparse.Namespace) -> None:
+    _single(options, "scores", "dense", None)
+
+
+def _prune(options: argparse.Namespace) -> None:
+    _single(options, "ticket", options.kind, options.ratio, options.save)
+
+
+def _train(options: argparse.Namespace) -> None:
+    _single(options, "trial", options.kind, options.ratio)
+
+
+def _single(
+    options: argparse.Namespace,
+    step: str,
+    kind: str,
+    ratio: float | None,
+    save: Path | None = None,
+) -> None:
+    from bigtickets.running.single import Wanted, run_single
+
+    wanted = Wanted(options.model, options.task, options.fraction, kind, ratio, options.seed)
+    run_single(options.study, options.out, step, wanted, save)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from bigtickets.running.doctor import doctor
+
+    doctor()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

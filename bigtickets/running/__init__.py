@@ -1,0 +1,1 @@
+"""Where steps run: worker, local executor, signals."""

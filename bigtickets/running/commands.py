@@ -1,0 +1,172 @@
+"""What the commands do, one function each; `bigtickets.cli` only reads the words."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bigtickets.errors import BigticketsError, InputError, Interrupted, TrialsFailed
+from bigtickets.running import local
+from bigtickets.running.progress import Progress
+from bigtickets.running.signals import Stop
+from bigtickets.study.folder import RunFolder, open_run
+from bigtickets.study.reader import read_study
+from bigtickets.study.spec import StudySpec
+from bigtickets.study.state import RunState, done_ids, read_manifest, read_state, write_run
+
+
+def run(study_path: Path, out: Path | None, jobs: int | None) -> None:
+    """The whole study on this machine, then its report."""
+    stop = Stop()
+    stop.install()
+    study, folder = prepare(study_path, out, stop)
+    steps = read_manifest(folder)
+    progress = Progress(folder, steps, done_ids(folder))
+    try:
+        local.run_workers(study, folder, jobs or local.default_jobs(study), stop, progress.show)
+    finally:
+        progress.close()
+    state = read_state(folder)
+    if stop.asked():
+        raise Interrupted(
+            f"stopped early; {state.counts['done']} of {len(steps)} steps are done\n"
+            f"next: bigtickets run {study_path}{_out_words(out)}   (goes on where it stopped)"
+        )
+    finish(folder, state)
+
+
+def finish(folder: RunFolder, state: RunState) -> None:
+    """The report, the table, and what to type next."""
+    failed = state.of("failed")
+    if any(step.step == "trial" for step in state.of("done")):
+        report(folder.root)
+    if failed:
+        first = state.claims[failed[0].id][-1]
+        raise TrialsFailed(
+            f"{len(failed)} steps failed, {len(state.of('blocked'))} more wait for them; "
+            f"first: {failed[0].label} ({first.failure}): {first.message}\n"
+            f"next: bigtickets status {folder.root}   then: bigtickets retry {folder.root}"
+        )
+    if state.counts["done"] < len(state.steps):
+        raise BigticketsError(
+            f"{folder.root}: {state.counts} although no worker runs; start the study again"
+        )
+
+
+def prefetch(study_path: Path, out: Path | None) -> None:
+    """Everything that needs a network or comes before the first trial."""
+    stop = Stop()
+    stop.install()
+    _, folder = prepare(study_path, out, stop)
+    print(f"everything is in {folder.root}\nnext: bigtickets run {study_path}{_out_words(out)}")
+
+
+def prepare(study_path: Path, out: Path | None, stop: Stop) -> tuple[StudySpec, RunFolder]:
+    """Check all, fetch and tokenise what is missing, then write the run folder.
+
+    Nothing is written before everything has been checked.
+    """
+    study = read_study(study_path)
+    folder = RunFolder((out or Path("runs") / study.study).resolve())
+    _check_folder(folder, study)
+    print(f"study {study.study} in {folder.root}: checking models and data", flush=True)
+    # Torch and its company take seconds to import: bad keys are told before.
+    from bigtickets.running.preparing import check_models, fetch_hub_models, prepare_data
+
+    fetch_hub_models(study.models, say)
+    check_models(study)
+    prepare_data(study, folder, say, stop.raise_if_asked)
+    write_run(study, folder)
+    return study, folder
+
+
+def report(root: Path) -> None:
+    """Table, figures and pages from what is there."""
+    from bigtickets.analysis.report import build_report
+    from bigtickets.analysis.table import read_table
+    from bigtickets.analysis.tensorboard import write_study_view
+
+    folder = open_run(root)
+    paths = build_report(folder)
+    write_study_view(folder)
+    from bigtickets.analysis.report import summary_table
+
+    print(summary_table(read_table(folder)))
+    print(f"\nreport: {paths.html}")
+    print(f"next: open it in a browser, or: tensorboard --logdir {folder.tb}")
+
+
+def retry(root: Path) -> None:
+    """Let failed steps be tried again."""
+    from bigtickets.study.claims import Claims, new_owner
+
+    folder = open_run(root)
+    failed = read_state(folder).of("failed")
+    claims = Claims(folder.claims, new_owner())
+    for step in failed:
+        claims.reopen(step.id)
+    print(f"{len(failed)} failed steps may be tried again")
+    if failed:
+        print(f"next: bigtickets run {folder.study_yaml} --out {folder.root}")
+
+
+def say(text: str) -> None:
+    """A line for the user, at once."""
+    print(text, flush=True)
+
+
+def _check_folder(folder: RunFolder, study: StudySpec) -> None:
+    """An existing folder must be this study's, or empty."""
+    if folder.manifest.is_file():
+        other = read_study_name(folder.study_yaml)
+        if other not in (None, study.study):
+            raise InputError(
+                f"{folder.root}: holds the study {other!r}, not {study.study!r}; "
+                "choose another --out"
+            )
+    elif folder.root.is_file() or (folder.root.is_dir() and any(folder.root.iterdir())):
+        known = {"data", "claims", "logs"}
+        if folder.root.is_file() or not {p.name for p in folder.root.iterdir()} <= known:
+            raise InputError(
+                f"{folder.root}: exists and is no run folder; choose another --out, or empty it"
+            )
+
+
+def read_study_name(path: Path) -> str | None:
+    """The name of the study in a study.yaml; None if there is none to read."""
+    from bigtickets.study.parsing import load_yaml
+
+    try:
+        return str(load_yaml(path).get("study"))
+    except BigticketsError:
+        return None
+
+
+def _out_words(out: Path | None) -> str:
+    return f" --out {out}" if out else ""
+
+
+def guarded(action: Callable[[], None]) -> int:
+    """Run a command; its exit code, with one or two lines on stderr if it is not 0."""
+    import os
+    import traceback
+
+    try:
+        action()
+        return 0
+    except BigticketsError as error:
+        if os.environ.get("BIGTICKETS_DEBUG") == "1":
+            traceback.print_exc()
+        print(f"bigtickets: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("bigtickets: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    except BrokenPipeError:  # `bigtickets status RUN | head`
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        traceback_wanted = os.environ.get("BIGTICKETS_DEBUG") == "1"
+        if traceback_wanted:
+            traceback.print_exc()
+        print(f"bigtickets: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return InputError.exit_code

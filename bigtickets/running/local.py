@@ -1,0 +1,183 @@
+"""The local executor: torchrun groups side by side on this machine, over one run folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from bigtickets.errors import BigticketsError
+from bigtickets.running.signals import PARENT, Stop
+from bigtickets.study.folder import RunFolder
+from bigtickets.study.spec import StudySpec
+from bigtickets.study.state import done_ids
+
+POLL_S = 0.5
+STRIKES = 5
+"""Deaths of a slot in a row, with nothing finished in between, before it is given up."""
+
+
+@dataclass
+class Slot:
+    """One torchrun group, started again if it dies."""
+
+    number: int
+    processes: int
+    threads: int
+    log: Path
+    process: subprocess.Popen | None = None
+    strikes: int = 0
+    done_at_start: int = 0
+    over: bool = False
+    asked_to_stop: bool = field(default=False, repr=False)
+
+
+def run_workers(
+    study: StudySpec, folder: RunFolder, jobs: int, stop: Stop, show: Callable[[set[str]], None]
+) -> None:
+    """Work on the run folder with `jobs` groups until nothing is left; `show` gets the done ids.
+
+    Models that ask for another number of processes per trial take their turn one after another.
+    """
+    shapes = sorted({model.execution.processes_per_trial for model in study.models})
+    for processes in shapes:
+        slots = _slots(study, folder, jobs, processes)
+        try:
+            _run_slots(folder, slots, stop, show)
+        finally:
+            for slot in slots:
+                _kill(slot)
+        if stop.asked():
+            return
+
+
+def worker_command(folder: RunFolder, slot: Slot) -> list[str]:
+    """The argv of one group. `--standalone` takes a free port, so groups never meet."""
+    return [
+        *(sys.executable, "-m", "torch.distributed.run"),
+        *("--standalone", "--nproc_per_node", str(slot.processes)),
+        *("-m", "bigtickets.running.worker", str(folder.root)),
+        *("--worker-log", slot.log.name, "--processes", str(slot.processes)),
+    ]
+
+
+def worker_environment(slot: Slot) -> dict[str, str]:
+    """The environment of one group: its share of cores and devices, no network, a parent."""
+    me = psutil.Process()
+    own = {
+        "OMP_NUM_THREADS": str(slot.threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+        PARENT: f"{me.pid} {me.create_time()}",
+    }
+    devices = _devices()
+    if devices:
+        first = slot.number * slot.processes
+        chosen = [devices[i % len(devices)] for i in range(first, first + slot.processes)]
+        own["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
+    return {**os.environ, **own}
+
+
+def default_jobs(study: StudySpec) -> int:
+    """One group per device (or per so many as a trial takes); one on a machine without."""
+    processes = max(model.execution.processes_per_trial for model in study.models)
+    return max(1, len(_devices()) // processes)
+
+
+def _slots(study: StudySpec, folder: RunFolder, jobs: int, processes: int) -> list[Slot]:
+    asked = study.execution.threads
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = max(1, (cores or 1) // (jobs * processes)) if asked == "auto" else asked
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    return [
+        Slot(i, processes, threads, folder.logs / f"worker-{processes}x-{i}.log")
+        for i in range(jobs)
+    ]
+
+
+def _run_slots(
+    folder: RunFolder, slots: list[Slot], stop: Stop, show: Callable[[set[str]], None]
+) -> None:
+    while not all(slot.over for slot in slots):
+        done = done_ids(folder)
+        show(done)
+        for slot in slots:
+            _tend(folder, slot, stop, len(done))
+        time.sleep(POLL_S)
+    show(done_ids(folder))
+
+
+def _tend(folder: RunFolder, slot: Slot, stop: Stop, done: int) -> None:
+    """Start, restart or stop one slot, as its state asks for."""
+    if slot.over:
+        return
+    if slot.process is None:
+        if stop.asked():
+            slot.over = True
+        else:
+            _start(folder, slot, done)
+        return
+    code = slot.process.poll()
+    if code is None:
+        if stop.asked() and not slot.asked_to_stop:
+            # torchrun hands it to the ranks, which stop after their current step.
+            slot.process.send_signal(signal.SIGTERM)
+            slot.asked_to_stop = True
+        return
+    slot.process = None
+    if code == 0 or stop.asked():
+        slot.over = True
+        return
+    slot.strikes = slot.strikes + 1 if done == slot.done_at_start else 1
+    if slot.strikes >= STRIKES:
+        raise BigticketsError(
+            f"a worker died {STRIKES} times without finishing anything; "
+            f"the end of {slot.log}:\n{tail(slot.log, 5)}"
+        )
+
+
+def _start(folder: RunFolder, slot: Slot, done: int) -> None:
+    slot.done_at_start = done
+    with slot.log.open("ab") as log:
+        slot.process = subprocess.Popen(
+            worker_command(folder, slot),
+            env=worker_environment(slot),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C reaches only the executor, which passes it on in its own way.
+            start_new_session=True,
+        )
+
+
+def _kill(slot: Slot) -> None:
+    """Leave nothing behind, whatever went wrong."""
+    if slot.process is not None and slot.process.poll() is None:
+        os.killpg(slot.process.pid, signal.SIGKILL)
+        slot.process.wait()
+
+
+def _devices() -> list[str]:
+    """Visible CUDA devices, without starting CUDA in this process."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [device for device in visible.split(",") if device]
+    # Importing torch takes seconds; a machine without the driver has no such folder.
+    if not Path("/proc/driver/nvidia/gpus").is_dir():
+        return []
+    return [str(i) for i in range(len(list(Path("/proc/driver/nvidia/gpus").iterdir())))]
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a log."""
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""

@@ -1,0 +1,110 @@
+"""Before any worker starts: is everything there, does it fit, and the data tokenised."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from bigtickets.errors import InputError
+from bigtickets.running.context import Context
+from bigtickets.study.claims import Claim
+from bigtickets.study.folder import RunFolder
+from bigtickets.study.spec import ModelSpec, StudySpec
+from bigtickets.study.steps import Step, expand
+from bigtickets.tickets.families import shapes_of
+from bigtickets.training.data import prepare
+from bigtickets.training.engine import read_ds_config
+from bigtickets.training.models import read_config
+
+
+def check_models(study: StudySpec) -> None:
+    """Every model's family is known, it is long enough, and its engine settings are right."""
+    for model in study.models:
+        read_ds_config(model.execution)
+        shapes = shapes_of(read_config(model))
+        if model.training.max_length > shapes.positions:
+            raise InputError(
+                f"training.max_length: {model.training.max_length} is more than the "
+                f"{shapes.positions} positions of model {model.name}; lower it"
+            )
+
+
+def prepare_data(
+    study: StudySpec, folder: RunFolder, say: Callable[[str], None], tick: Callable[[], None]
+) -> None:
+    """Tokenise what is not there yet: all of it or, after an error or a stop, none."""
+    missing = [
+        step
+        for step in expand(study)
+        if step.step == "data" and not folder.result("data", step.id).exists()
+    ]
+    with tempfile.TemporaryDirectory(prefix="bigtickets-") as staging:
+        made = [(step, _tokenise(study, step, Path(staging), say, tick)) for step in missing]
+        for step, path in made:
+            _move(path, folder.data(step.id))
+
+
+def run_data(context: Context, step: Step, claim: Claim) -> bool:
+    """Tokenise one task for one tokenizer: only where `prepare_data` has not."""
+    if context.ranks.first:
+        model, task = context.model(step), context.task(step)
+        prepare(
+            model,
+            task,
+            model.training.max_length,
+            context.folder.data(step.id),
+            model.execution.data_dir,
+            context.stop.raise_if_asked,
+        )
+    context.ranks.barrier()
+    return True
+
+
+def fetch_hub_models(models: Iterable[ModelSpec], say: Callable[[str], None]) -> None:
+    """Bring Hub models into the local cache, so that workers need no network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    for model in models:
+        if Path(model.path).is_dir():
+            continue
+        say(f"fetching {model.path}")
+        try:
+            snapshot_download(
+                model.path,
+                revision=model.revision,
+                allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
+            )
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            first = str(error).strip().splitlines()[0][:200]
+            raise InputError(
+                f"model {model.name}: {model.path} can't be had from the Hub ({first}); "
+                "give a local directory, or fetch it where there is a network"
+            ) from None
+
+
+def _tokenise(
+    study: StudySpec,
+    step: Step,
+    staging: Path,
+    say: Callable[[str], None],
+    tick: Callable[[], None],
+) -> Path:
+    model = next(m for m in study.models if m.name == step.model)
+    task = next(t for t in study.tasks if t.name == step.task)
+    say(f"tokenising {step.label.removesuffix('/data')}")
+    target = staging / step.id
+    length = model.training.max_length
+    return prepare(model, task, length, target, model.execution.data_dir, tick)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Across file systems too; the target appears whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copytree(source, temporary)
+    try:
+        os.rename(temporary, target)
+    except OSError:  # another run has put it there meanwhile
+        shutil.rmtree(temporary)

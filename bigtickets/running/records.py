@@ -1,0 +1,71 @@
+"""The record of a step: what was asked, what came out, and where it was computed."""
+
+import socket
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bigtickets.files import write_json
+from bigtickets.running.context import Context
+from bigtickets.study.claims import Claim
+from bigtickets.study.provenance import commit, versions
+from bigtickets.study.spec import StudySpec
+from bigtickets.study.steps import Step
+from bigtickets.training.hardware import peak_memory_gb
+
+SCHEMA = 1
+
+
+def step_spec(context: Context, step: Step) -> dict[str, Any]:
+    """What decides a step's result, in words."""
+    model, task = context.model(step), context.task(step)
+    spec: dict[str, Any] = {
+        "model": model.name,
+        "model_identity": model.identity,
+        "model_path": model.path,
+        "task": task.name,
+        "task_identity": task.identity,
+        "metric": task.metric,
+        "data_fraction": step.data_fraction,
+        "kind": step.kind,
+        "ratio": step.ratio,
+        "seed": step.seed,
+        "training": asdict(model.training),
+    }
+    return {**spec, **_ticket_spec(context.study, step)}
+
+
+def _ticket_spec(study: StudySpec, step: Step) -> dict[str, Any]:
+    if step.step != "scores" and not step.ticket:
+        return {"tickets": None, "importance": None}
+    tickets = asdict(study.tickets)
+    rule = {k: tickets[k] for k in ("units", "budget", "min_heads", "min_neurons")}
+    return {"tickets": rule, "importance": asdict(study.importance)}
+
+
+def write_record(
+    context: Context, step: Step, claim: Claim, folder: Path, result: dict[str, Any]
+) -> None:
+    """Write record.json into an attempt's folder, as its last file."""
+    record = {
+        "schema": SCHEMA,
+        "step": step.step,
+        "id": step.id,
+        "label": step.label,
+        "attempt": claim.attempt,
+        "spec": step_spec(context, step),
+        **result,
+        "peak_memory_gb": round(peak_memory_gb(context.ranks.device), 4),
+        "execution": {
+            **asdict(context.model(step).execution),
+            "world_size": context.ranks.world_size,
+            "device": str(context.ranks.device),
+        },
+        "versions": versions(),
+        "commit": commit(),
+        "host": socket.gethostname(),
+        "log": claim.log,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    write_json(folder / "record.json", record)

@@ -1,0 +1,198 @@
+"""Who works on a step: claims that no lock, no clock and no late writer can break.
+
+Every attempt at a step is one file `claims/<id>.<attempt>`, made with O_CREAT|O_EXCL, so exactly
+one worker gets each number. The highest number owns the step. A dead owner is never deleted; the
+next worker takes the next number, and whoever comes back late finds a higher one (a fence) and
+discards its work. Locks (flock) are not used: on Lustre and GPFS they succeed for everyone.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from bigtickets.files import write_json
+
+State = Literal["running", "released", "failed"]
+FailureClass = Literal["input", "oom", "diverged", "infra", "preempted", "defect"]
+HEARTBEAT_S = 10.0
+STALE_AFTER_S = 60.0
+# Only these are tried again without being asked, and not for ever.
+RETRIED: dict[str, int] = {"infra": 3, "preempted": 1000}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt at a step, as its file says it."""
+
+    step_id: str
+    attempt: int
+    owner: str
+    """Unique per worker life."""
+    host: str
+    pid: int
+    started: float
+    """Start time of the process, which tells it from a later one with the same pid."""
+    state: State = "running"
+    failure: FailureClass | None = None
+    message: str = ""
+    log: str = ""
+    """File name of the worker's log in the run folder."""
+
+
+def new_owner() -> str:
+    """A name that no other life of any worker has."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+class Claims:
+    """The claims of one run folder, as one worker sees and makes them."""
+
+    def __init__(self, folder: Path, owner: str, log: str = "") -> None:
+        self.folder, self.owner, self.log = folder, owner, log
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, step_id: str) -> Claim | None:
+        """Own the step, or None if somebody else does, or it failed for good."""
+        last = self.last(step_id)
+        if last is not None and not self._free(last):
+            return None
+        return self._create(step_id, last.attempt + 1 if last else 1)
+
+    def last(self, step_id: str) -> Claim | None:
+        """The newest attempt."""
+        attempts = self.attempts(step_id)
+        return attempts[-1] if attempts else None
+
+    def attempts(self, step_id: str) -> list[Claim]:
+        """All attempts, oldest first. A file still empty counts as running."""
+        return [read_claim(path) for path in _paths(self.folder, step_id)]
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether this attempt still owns the step: the fence before every commit."""
+        last = self.last(claim.step_id)
+        return last is not None and (last.attempt, last.owner) == (claim.attempt, claim.owner)
+
+    def beat(self, claim: Claim) -> None:
+        """Say that the owner lives."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._path(claim))
+
+    def release(self, claim: Claim, failure: FailureClass | None = None, message: str = "") -> None:
+        """Give the step back: to anybody, or as failed."""
+        if not self.holds(claim):
+            return
+        state: State = "failed" if failure else "released"
+        write_json(
+            self._path(claim), asdict(replace(claim, state=state, failure=failure, message=message))
+        )
+
+    def forget(self, step_id: str) -> None:
+        """Remove the claims of a step that has its record."""
+        for path in reversed(_paths(self.folder, step_id)):
+            path.unlink(missing_ok=True)
+
+    def reopen(self, step_id: str) -> None:
+        """Let a failed step be tried again: a new, released attempt on top."""
+        last = self.last(step_id)
+        if last is not None and (claim := self._create(step_id, last.attempt + 1)):
+            self.release(claim)
+
+    def _create(self, step_id: str, attempt: int) -> Claim | None:
+        claim = Claim(
+            step_id=step_id,
+            attempt=attempt,
+            owner=self.owner,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=psutil.Process().create_time(),
+            log=self.log,
+        )
+        try:
+            descriptor = os.open(self._path(claim), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return None
+        with os.fdopen(descriptor, "w") as file:
+            file.write(json.dumps(asdict(claim)))
+            file.flush()
+            os.fsync(file.fileno())
+        return claim
+
+    def _free(self, last: Claim) -> bool:
+        if last.state == "released":
+            return True
+        if last.state == "failed":
+            tries = sum(c.failure == last.failure for c in self.attempts(last.step_id))
+            return tries < RETRIED.get(last.failure or "", 0)
+        return self._dead(last)
+
+    def _dead(self, claim: Claim) -> bool:
+        """Its process is gone (same host), or its heart has not beaten for too long."""
+        if claim.host == socket.gethostname():
+            return lost_here(claim)
+        return self._age_s(self._path(claim)) > STALE_AFTER_S
+
+    def _age_s(self, path: Path) -> float:
+        """Age by the file system's own clock: hosts may disagree on the time."""
+        clock = self.folder / f".clock-{self.owner}"
+        clock.touch()
+        try:
+            return clock.stat().st_mtime - path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+        finally:
+            clock.unlink(missing_ok=True)
+
+    def _path(self, claim: Claim) -> Path:
+        return self.folder / f"{claim.step_id}.{claim.attempt}"
+
+
+def lost_here(claim: Claim) -> bool:
+    """Whether a running claim's process was on this host and is gone."""
+    here = claim.state == "running" and claim.host == socket.gethostname()
+    return here and not process_alive(claim.pid, claim.started)
+
+
+def process_alive(pid: int, started: float) -> bool:
+    """Whether that process, not a later one with its number, runs on this host."""
+    try:
+        process = psutil.Process(pid)
+        return (
+            abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
+def read_claim(path: Path) -> Claim:
+    """One claim file; one whose writer has not got to its text yet is a running one of nobody."""
+    try:
+        return Claim(**json.loads(path.read_text()))
+    except (json.JSONDecodeError, FileNotFoundError):
+        step_id, attempt = path.name.rsplit(".", 1)
+        return Claim(step_id, int(attempt), owner="", host="", pid=0, started=time.time())
+
+
+def read_claims(folder: Path) -> dict[str, list[Claim]]:
+    """All claims of a run folder by step id, oldest attempt first."""
+    found: dict[str, list[Claim]] = {}
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        if not entry.name.startswith("."):
+            claim = read_claim(Path(entry.path))
+            found.setdefault(claim.step_id, []).append(claim)
+    return {key: sorted(claims, key=lambda c: c.attempt) for key, claims in found.items()}
+
+
+def _paths(folder: Path, step_id: str) -> list[Path]:
+    """Claim files of a step, oldest attempt first; numbers have no gaps, so no folder is listed."""
+    paths: list[Path] = []
+    while (path := folder / f"{step_id}.{len(paths) + 1}").exists():
+        paths.append(path)
+    return paths

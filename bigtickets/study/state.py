@@ -1,0 +1,98 @@
+"""Where a run stands, read from its files."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bigtickets.errors import DamagedError
+from bigtickets.files import write_bytes, write_json
+from bigtickets.study.claims import Claim, lost_here, read_claims
+from bigtickets.study.folder import RunFolder
+from bigtickets.study.provenance import environment
+from bigtickets.study.spec import StudySpec
+from bigtickets.study.steps import Step, expand
+from bigtickets.study.writer import study_text
+
+StepState = Literal["done", "running", "failed", "blocked", "waiting"]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The state of every step of a run."""
+
+    steps: list[Step]
+    states: dict[str, StepState]
+    claims: dict[str, list[Claim]]
+
+    def of(self, state: StepState) -> list[Step]:
+        """Steps in one state, in the manifest's order."""
+        return [step for step in self.steps if self.states[step.id] == state]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many steps are in each state."""
+        counts = Counter(self.states.values())
+        return {s: counts[s] for s in ("done", "running", "waiting", "failed", "blocked")}
+
+
+def write_run(study: StudySpec, folder: RunFolder) -> list[Step]:
+    """Write what is asked for (study, manifest, environment) into a run folder."""
+    steps = expand(study)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    write_json(folder.environment, environment())
+    write_bytes(folder.study_yaml, study_text(study).encode())
+    lines = "".join(json.dumps(step.to_json()) + "\n" for step in steps)
+    write_bytes(folder.manifest, lines.encode())
+    return steps
+
+
+def read_manifest(folder: RunFolder) -> list[Step]:
+    """The steps of a run folder."""
+    try:
+        lines = folder.manifest.read_text().splitlines()
+        return [_step(json.loads(line)) for line in lines]
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        raise DamagedError(
+            f"{folder.manifest}: damaged ({error}); `bigtickets run` with the study writes it anew"
+        ) from None
+
+
+def _step(line: dict[str, Any]) -> Step:
+    return Step(**{**line, "needs": tuple(line["needs"])})
+
+
+def done_ids(folder: RunFolder) -> set[str]:
+    """Ids of the steps that have their result: one look into each folder."""
+    # Data is written in place, its record last; the others appear whole.
+    done = {path.parent.name for path in (folder.root / "data").glob("*/record.json")}
+    for parent in (folder.trials, folder.scores, folder.tickets):
+        for entry in os.scandir(parent) if parent.is_dir() else ():
+            if not entry.name.startswith("."):
+                done.add(entry.name.removesuffix(".json"))
+    return done
+
+
+def read_state(folder: RunFolder) -> RunState:
+    """The state of every step: done, being worked on, failed, blocked by a failure, or waiting."""
+    steps, done, claims = read_manifest(folder), done_ids(folder), read_claims(folder.claims)
+    states: dict[str, StepState] = {}
+    # Dependencies are resolved first: the manifest's order is not always theirs.
+    for step in sorted(steps, key=lambda s: ("data", "trial", "scores", "ticket").index(s.step)):
+        states[step.id] = _state(step, done, claims)
+    for _ in range(3):  # data -> dense -> scores -> ticket -> trial
+        for step in steps:
+            stuck = any(states.get(need) in ("failed", "blocked") for need in step.needs)
+            if states[step.id] == "waiting" and stuck:
+                states[step.id] = "blocked"
+    return RunState(steps, states, claims)
+
+
+def _state(step: Step, done: set[str], claims: dict[str, list[Claim]]) -> StepState:
+    if step.id in done:
+        return "done"
+    last = claims[step.id][-1] if step.id in claims else None
+    if last is None or last.state == "released" or lost_here(last):
+        return "waiting"
+    return "failed" if last.state == "failed" else "running"

@@ -1,0 +1,1 @@
+"""The science: units of each model family, importance, selection, tickets, surgery."""

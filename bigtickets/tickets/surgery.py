@@ -1,0 +1,262 @@
+"""Physical removal of units: smaller projections, and what stands where nothing is left.
+
+Removing a unit equals multiplying it by 0: a sub-layer that loses all heads or neurons leaves its
+output bias behind, a removed FFN block leaves nothing. No parameter of size zero stays: ZeRO-3
+cannot hold one.
+
+Structure and weights are apart. `shrink` needs nothing but shapes, so a model may be made small on
+the meta device and filled from a file; `slice_weights` works on a state dict.
+"""
+
+import contextlib
+import copy
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from bigtickets import files
+from bigtickets.errors import DamagedError, InputError
+from bigtickets.tickets.families import Masks, shapes_of, unit_channels
+from bigtickets.tickets.stand_ins import BiasOnly, NoChannels, NoHeads
+from bigtickets.tickets.ticket import Ticket, check_kept, structure
+from bigtickets.tickets.units import (
+    layer_name,
+    model_family,
+    model_shapes,
+    refuse_pruned,
+    unit_layers,
+)
+
+_WEIGHTS = "model.safetensors"
+
+
+def remove_units(model: PreTrainedModel, kept: Masks) -> PreTrainedModel:
+    """Remove from a dense model, in place, the units that `kept` doesn't keep.
+
+    InputError if units are gone already, or if the masks are those of another model.
+    """
+    _check(model, kept)
+    weights = slice_weights(model, model.state_dict(), kept)
+    shrink(model, kept)
+    model.load_state_dict(weights)
+    return model
+
+
+def shrink(model: PreTrainedModel, kept: Masks) -> None:
+    """Give a dense model the structure that a ticket leaves; the changed weights are empty memory.
+
+    Works on any device, meta included. `config.bigtickets` then says what was removed.
+    """
+    _check(model, kept)
+    for cut in _cuts(model, kept):
+        linear = model.get_submodule(cut.linear)
+        assert isinstance(linear, nn.Linear)
+        if cut.empty:
+            model.set_submodule(cut.linear, _stand_in(linear, cut))
+        else:
+            _resize(linear, cut)
+    for index, mask_N in enumerate(kept.get("heads", ())):
+        _set_heads(model, index, int(mask_N.sum()))
+    model.config.bigtickets = structure(kept)
+
+
+def slice_weights(
+    model: PreTrainedModel, state: Mapping[str, Tensor], kept: Masks
+) -> dict[str, Tensor]:
+    """The state dict of the dense `model` as that of the model that `shrink` makes of it.
+
+    Of `model` only config and names are read. What is not cut is passed on, not copied.
+    """
+    sliced = dict(state)
+    for cut in _cuts(model, kept):
+        for name, dims in (("weight", (cut.rows, cut.columns)), ("bias", (cut.rows,))):
+            if (key := f"{cut.linear}.{name}") in sliced:
+                tensor = _select(sliced.pop(key), dims)
+                sliced |= {key: tensor} if tensor.numel() else {}
+    return sliced
+
+
+@contextlib.contextmanager
+def masked(model: PreTrainedModel, kept: Masks) -> Iterator[None]:
+    """Multiply the units of a dense model by 1 or 0, for a while: what `remove_units` equals."""
+    _check(model, kept)
+    shapes = model_shapes(model)
+    with contextlib.ExitStack() as stack:
+        for layer in unit_layers(model):
+            for unit, mask_LN in kept.items():
+                channels_C = np.repeat(mask_LN[layer.index], unit_channels(shapes, unit))
+                gates_C = torch.tensor(channels_C)
+                linear = layer.attention_output if unit == "heads" else layer.ffn_output
+                stack.callback(_multiply(linear, gates_C, output=unit == "blocks").remove)
+        yield
+
+
+def save_pruned(
+    model: PreTrainedModel, tokenizer: Any, directory: str | Path, ticket: Ticket
+) -> None:
+    """Write a pruned model (and its tokenizer, unless None) as a folder for `load_pruned`.
+
+    Weights in `model.safetensors`; the ticket is the key `bigtickets` of `config.json`. The folder
+    appears whole or not at all; InputError if there is something in it already.
+    """
+    directory = Path(directory)
+    if directory.exists() and any(directory.iterdir()):
+        raise InputError(f"{directory}: not empty; pass a new folder for the pruned model")
+    if getattr(model.config, "bigtickets", {}).get("kept") != structure(ticket.kept)["kept"]:
+        raise ValueError("this ticket is not the one that the model was pruned by")
+    config = copy.deepcopy(model.config)
+    config.architectures, config.dtype = [type(model).__name__], model.dtype
+    config.bigtickets = ticket.to_json()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        config.save_pretrained(temporary)
+        safetensors.torch.save_model(model, str(temporary / _WEIGHTS), {"format": "pt"})
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
+        for path in (*temporary.iterdir(), temporary):
+            files.fsync(path)
+        temporary.replace(directory)
+        files.fsync(directory.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_pruned(directory: str | Path) -> PreTrainedModel:
+    """Load a pruned model, on the CPU and in evaluation mode.
+
+    Structure first: the dense model of `config.json`, shrunk by its ticket; then every weight must
+    be there in exactly its size. InputError if the folder holds no pruned model, DamagedError if
+    its files contradict one another.
+    """
+    directory = Path(directory)
+    saved = _saved_ticket(directory / "config.json")
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    config.bigtickets = None  # dense, to begin with
+    # The initial weights are all replaced: drawing them is to move nobody's random numbers.
+    with torch.random.fork_rng(devices=[]):
+        model = _architecture(config, directory)(config).to(config.dtype)
+    shrink(model, saved.kept)
+    model.config.bigtickets = saved.to_json()
+    try:
+        safetensors.torch.load_model(model, directory / _WEIGHTS, strict=True)
+    except FileNotFoundError:
+        raise InputError(f"{directory / _WEIGHTS}: no such file") from None
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise DamagedError(
+            f"{directory / _WEIGHTS}: not the weights of its config.json "
+            f"({str(error).splitlines()[0]}); save the model again"
+        ) from None
+    return model.eval()
+
+
+def _saved_ticket(path: Path) -> Ticket:
+    content = files.read_json(path)
+    if not content.get("bigtickets"):
+        raise InputError(f"{path}: no key bigtickets; a dense model loads with from_pretrained")
+    ticket = Ticket.from_json(content["bigtickets"], str(path))
+    check_kept(ticket.kept, shapes_of(content))
+    return ticket
+
+
+def _architecture(config: PreTrainedConfig, directory: Path) -> type[PreTrainedModel]:
+    name = (config.architectures or [""])[0]
+    found = getattr(transformers, name, None)
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise InputError(f"{directory}/config.json: architectures {name!r} is not of transformers")
+    return found
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Rows and columns of one Linear that stay; None where all do."""
+
+    linear: str
+    rows: Tensor | None
+    columns: Tensor | None
+
+    @property
+    def empty(self) -> bool:
+        return any(kept is not None and not len(kept) for kept in (self.rows, self.columns))
+
+
+def _cuts(model: PreTrainedModel, kept: Masks) -> Iterator[_Cut]:
+    """Every Linear that a ticket changes."""
+    family, shapes = model_family(model), model_shapes(model)
+    for unit, mask_LN in kept.items():
+        heads = unit == "heads"
+        rows = family.head_rows if heads else family.neuron_rows
+        columns = family.head_columns if heads else family.neuron_columns
+        for index in np.flatnonzero(~mask_LN.all(axis=1)):
+            layer = layer_name(model, int(index))
+            channels_C = np.repeat(mask_LN[index], unit_channels(shapes, unit))
+            stay = torch.from_numpy(np.flatnonzero(channels_C))
+            for name in rows:
+                yield _Cut(f"{layer}.{name}", stay, None)
+            yield _Cut(f"{layer}.{columns}", stay if unit == "blocks" else None, stay)
+
+
+def _select(tensor: Tensor, dims: tuple[Tensor | None, ...]) -> Tensor:
+    for dim, stay in enumerate(dims):
+        if stay is not None:
+            tensor = tensor.index_select(dim, stay.to(tensor.device))
+    return tensor
+
+
+def _resize(linear: nn.Linear, cut: _Cut) -> None:
+    """Give a Linear empty weights of the size that the cut leaves."""
+    if cut.columns is not None:
+        linear.in_features = len(cut.columns)
+    if cut.rows is not None:
+        linear.out_features = len(cut.rows)
+        if linear.bias is not None:
+            linear.bias = _empty_like(linear.bias, linear.out_features)
+    linear.weight = _empty_like(linear.weight, linear.out_features, linear.in_features)
+
+
+def _empty_like(parameter: Tensor, *shape: int) -> nn.Parameter:
+    return nn.Parameter(parameter.new_empty(shape), requires_grad=parameter.requires_grad)
+
+
+def _stand_in(linear: nn.Linear, cut: _Cut) -> nn.Module:
+    if cut.columns is None:
+        return NoChannels()
+    return BiasOnly(linear.out_features, linear.bias if cut.rows is None else None)
+
+
+def _set_heads(model: PreTrainedModel, index: int, heads: int) -> None:
+    """Tell a layer's attention how many heads it has, or replace it by what has none."""
+    family, layer = model_family(model), layer_name(model, index)
+    attention = model.get_submodule(f"{layer}.{family.attention}")
+    for name in family.head_counts:
+        setattr(attention, name, heads)
+    for name in family.head_widths:
+        setattr(attention, name, heads * model_shapes(model).head_dim)
+    if not heads:
+        projection = model.get_submodule(f"{layer}.{family.head_columns}")
+        model.set_submodule(f"{layer}.{family.attention}", NoHeads())
+        if family.head_columns.startswith(f"{family.attention}."):
+            model.set_submodule(f"{layer}.{family.head_columns}", projection)
+
+
+def _multiply(linear: nn.Linear, gates_C: Tensor, output: bool) -> RemovableHandle:
+    if output:
+        return linear.register_forward_hook(lambda _, __, value: value * gates_C.to(value))
+    return linear.register_forward_pre_hook(lambda _, args: (args[0] * gates_C.to(args[0]),))
+
+
+def _check(model: PreTrainedModel, kept: Masks) -> None:
+    refuse_pruned(model)
+    check_kept(kept, model_shapes(model))

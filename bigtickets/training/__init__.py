@@ -1,0 +1,1 @@
+"""How one model is trained: tasks and data, engine, loop, evaluation, checkpoints."""

@@ -1,0 +1,109 @@
+"""Loading pre-trained weights with a fresh task head."""
+
+import copy
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from bigtickets.errors import DamagedError, InputError
+from bigtickets.study.spec import Attention, ModelSpec
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+
+def load_model(
+    model: ModelSpec, num_outputs: int, seed: int, attention: Attention | None = None
+) -> PreTrainedModel:
+    """The pre-trained encoder in float32 with a task head drawn from `seed`.
+
+    `num_outputs`: classes, or 1 for regression. Everything that is not in the pre-trained
+    checkpoint, and the task head even if it is, starts fresh: normal with the config's
+    initializer_range, biases 0, as the families' own initialisation does.
+    """
+    network = copy.deepcopy(_pretrained(model, num_outputs, attention or model.execution.attention))
+    fresh = _fresh_parameters(network)
+    generator = torch.Generator().manual_seed(seed)
+    std = getattr(network.config, "initializer_range", 0.02)
+    with torch.no_grad():
+        for _, parameter in sorted(fresh.items()):
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, std, generator=generator)
+            else:
+                parameter.zero_()
+    return network
+
+
+def read_config(model: ModelSpec) -> dict[str, Any]:
+    """The model's config as a mapping, without loading weights."""
+    try:
+        return AutoConfig.from_pretrained(
+            model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
+        ).to_dict()
+    except (OSError, ValueError, ImportError) as error:
+        raise _load_error(model, error) from error
+
+
+def randomize(network: PreTrainedModel, seed: int) -> None:
+    """Draw all weights anew: the control that keeps a ticket's structure and not its weights."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    std = getattr(network.config, "initializer_range", 0.02)
+    norms = {
+        id(p) for m in network.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()
+    }
+    with torch.no_grad():
+        for _, parameter in sorted(network.named_parameters()):
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, std, generator=generator)
+            elif id(parameter) not in norms:
+                parameter.zero_()
+        for module in network.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+
+
+# One model at a time: a warm worker runs many trials of it, and a large one fills the memory.
+@functools.lru_cache(maxsize=1)
+def _pretrained(model: ModelSpec, num_outputs: int, attention: Attention) -> PreTrainedModel:
+    try:
+        config = AutoConfig.from_pretrained(
+            model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+        config.num_labels = num_outputs
+        network, info = AutoModelForSequenceClassification.from_pretrained(
+            model.path,
+            config=config,
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            attn_implementation=attention,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise _load_error(model, error) from error
+    # Deep copies keep it.
+    network.missing_from_checkpoint = set(info["missing_keys"])
+    return network
+
+
+def _load_error(model: ModelSpec, error: Exception) -> Exception:
+    first = str(error).strip().splitlines()[0][:300]
+    if Path(model.path).is_dir() and type(error).__name__ in ("SafetensorError", "RuntimeError"):
+        return DamagedError(f"{model.path}: the weights of model {model.name} do not load: {first}")
+    return InputError(f"model {model.name} ({model.path}) does not load: {first}")
+
+
+def _fresh_parameters(network: PreTrainedModel) -> dict[str, nn.Parameter]:
+    prefix = network.base_model_prefix + "."
+    missing: set[str] = network.missing_from_checkpoint  # type: ignore[assignment]
+    return {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if not name.startswith(prefix) or name in missing
+    }

@@ -1,0 +1,8 @@
+"""Single steps under torchrun: `torchrun --nproc_per_node 2 launch/step.py score STUDY.yaml`."""
+
+import sys
+
+from bigtickets.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

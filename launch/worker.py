@@ -1,0 +1,8 @@
+"""One worker of a run folder, for torchrun: `torchrun ... launch/worker.py RUN`."""
+
+import sys
+
+from bigtickets.running.worker import main
+
+if __name__ == "__main__":
+    sys.exit(main())

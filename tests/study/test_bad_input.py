@@ -1,0 +1,204 @@
+"""Ways to get a study file wrong: one or two lines that name the place and the remedy, exit code
+2 or 3, and nothing written."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_study import study, write_data, write_model
+
+from bigtickets.cli import main
+
+pytestmark = pytest.mark.study
+Study = dict[str, Any]
+
+
+def put(*keys: Any) -> Callable[[Path, Study], None]:
+    """A change that sets the value of a nested key."""
+
+    def change(root: Path, spec: Study) -> None:
+        *path, last, value = keys
+        for key in path:
+            spec = spec.setdefault(key, {}) if isinstance(spec, dict) else spec[key]
+        spec[last] = value
+
+    return change
+
+
+def edit(name: str, old: str, new: str, count: int = -1) -> Callable[[Path, Study], None]:
+    """A change of a data file's text."""
+
+    def change(root: Path, spec: Study) -> None:
+        path = root / "data" / name
+        path.write_text(path.read_text().replace(old, new, count))
+
+    return change
+
+
+def only_header(root: Path, spec: Study) -> None:
+    path = root / "data" / "validation.tsv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+
+
+def no_tokenizer(root: Path, spec: Study) -> None:
+    for path in (root / "model").glob("*"):
+        if "token" in path.name or path.name == "vocab.txt":
+            path.unlink()
+
+
+def cut_weights(root: Path, spec: Study) -> None:
+    path = root / "model" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def garbage_weights(root: Path, spec: Study) -> None:
+    (root / "model" / "model.safetensors").write_bytes(b"\xff" * 1000)
+
+
+def pickled_weights(root: Path, spec: Study) -> None:
+    (root / "model" / "model.safetensors").rename(root / "model" / "pytorch_model.bin")
+
+
+def other_family(root: Path, spec: Study) -> None:
+    path = root / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "t5"}))
+
+
+def engine_file(root: Path, spec: Study) -> None:
+    (root / "engine.json").write_text('{"train_batch_size": 32}')
+    spec["execution"] = {"ds_config": str(root / "engine.json")}
+
+
+def unknown_label(root: Path, spec: Study) -> None:
+    path = root / "data" / "validation.tsv"
+    lines = path.read_text().splitlines()
+    lines[3] = lines[3].split("\t")[0] + "\tmaybe"
+    path.write_text("\n".join(lines) + "\n")
+
+
+TASK = ("tasks", 0)
+BAD: dict[str, tuple[Callable[[Path, Study], None], int, tuple[str, ...]]] = {
+    "unknown key": (put("training", "learning_rat", 1e-3), 2, ("learning_rat", "learning_rate")),
+    "unknown top key": (put("seed", [1]), 2, ("seed", "seeds")),
+    "ratio above 1": (put("tickets", "ratios", [0, 1.2]), 2, ("tickets.ratios", "1.2")),
+    "negative ratio": (put("tickets", "ratios", [-0.1]), 2, ("tickets.ratios", "-0.1")),
+    "no ratios": (put("tickets", "ratios", []), 2, ("tickets.ratios", "empty")),
+    "equal ratios": (put("tickets", "ratios", [0.5, 0.5]), 2, ("tickets.ratios", "twice")),
+    "equal seeds": (put("seeds", [1, 1]), 2, ("seeds", "twice")),
+    "no seeds": (put("seeds", []), 2, ("seeds", "empty")),
+    "word for a number": (put("training", "epochs", "three"), 2, ("training.epochs", "number")),
+    "batch of 0": (put("training", "batch_size", 0), 2, ("training.batch_size", "1 or more")),
+    "unknown kind": (put("tickets", "kinds", ["wining"]), 2, ("tickets.kinds", "winning")),
+    "unknown budget": (put("tickets", "budget", "per type"), 2, ("tickets.budget", "per_type")),
+    "overlapping units": (put("tickets", "units", ["neurons", "blocks"]), 2, ("tickets.units",)),
+    "no such stage": (put("execution", "zero", 5), 2, ("execution.zero", "0, 1, 2 or 3")),
+    "fraction of 0": (put("data_fractions", [0]), 2, ("data_fractions",)),
+    "no such model": (put("models", 0, "path", "/no/such/dir"), 2, ("models[0].path", "/no/such")),
+    "no models": (put("models", []), 2, ("models", "at least one")),
+    "not a glue task": (put("tasks", ["sst3"]), 2, ("tasks[0]", "sst2")),
+    "missing file": (put(*TASK, "train", "nowhere.tsv"), 2, ("tasks[0].train", "nowhere.tsv")),
+    "unknown metric": (put(*TASK, "metric", "acuracy"), 2, ("tasks[0].metric", "accuracy")),
+    "no text column": (put(*TASK, "text", "sentense"), 2, ("sentense", "sentence")),
+    "no label column": (put(*TASK, "label", "labels_"), 2, ("labels_", "label")),
+    "label as text": (put(*TASK, "label", "sentence"), 2, ("tasks[0].label",)),
+    "unknown label": (unknown_label, 2, ("maybe", "validation.tsv")),
+    "empty split": (only_header, 2, ("validation.tsv",)),
+    "no tokenizer": (no_tokenizer, 2, ("tokenizer", "model")),
+    "cut weights": (cut_weights, 3, ("model.safetensors", "damaged")),
+    "garbage weights": (garbage_weights, 3, ("model.safetensors", "damaged")),
+    "pickled weights": (pickled_weights, 2, ("model.safetensors", "missing")),
+    "another family": (other_family, 2, ("t5", "bert")),
+    "too long": (put("training", "max_length", 1000), 2, ("max_length", "64")),
+    "engine file with batch": (engine_file, 2, ("engine.json", "train_batch_size")),
+    "name with a slash": (put("study", "a/b"), 2, ("study", "a/b")),
+    "legacy without batch": (
+        put("importance", "granularity", "legacy_batch"),
+        2,
+        ("importance.batch",),
+    ),
+    "text among ratings": (put(*TASK, "metric", "pearson"), 0, ()),
+}
+del BAD["text among ratings"]  # 0 and 1 are ratings too
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good model and good data, to be copied and spoilt."""
+    root = tmp_path_factory.mktemp("parts")
+    write_model(root / "model")
+    write_data(root / "data")
+    return root
+
+
+def written(root: Path) -> list[str]:
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*"))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_study(
+    name: str,
+    parts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spoil, code, words = BAD[name]
+    shutil.copytree(parts, tmp_path, dirs_exist_ok=True)
+    spec = study(tmp_path)
+    spoil(tmp_path, spec)
+    path = tmp_path / "my-study.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    monkeypatch.chdir(tmp_path)
+    before = written(tmp_path)
+    assert main(["run", str(path)]) == code
+    message = capsys.readouterr().err
+    assert len(message.strip().splitlines()) in (1, 2), message
+    assert "Traceback" not in message
+    for word in words:
+        assert word in message, message
+    assert written(tmp_path) == before, "something was written"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("study: [", ("not valid YAML", "line")),
+        ("study: a\nstudy: b\n", ("study", "twice")),
+        ("just words", ("mapping",)),
+        ("", ("mapping",)),
+        ("study: !!python/object:os.system {}\n", ("not valid YAML",)),
+    ],
+)
+def test_bad_yaml(
+    text: str, words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    assert main(["plan", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert len(message.strip().splitlines()) in (1, 2)
+    for word in ("study.yaml", *words):
+        assert word in message
+
+
+def test_no_such_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tmp_path / "none.yaml")]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_not_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("status", "report", "retry"):
+        assert main([command, str(tmp_path)]) == 2
+        assert "not a run folder" in capsys.readouterr().err
+
+
+def test_numbers_that_yaml_reads_as_text(parts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    spec = yaml.safe_dump(study(parts)).replace("learning_rate: 0.001", "learning_rate: 1e-3")
+    assert "1e-3" in spec
+    path.write_text(spec)
+    assert main(["plan", str(path)]) == 0

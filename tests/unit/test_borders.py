@@ -1,0 +1,86 @@
+"""The rooms' doors open one way (docs/architecture.md)."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "bigtickets"
+FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "launch").glob("*.py")])
+SHARED = {"bigtickets", "bigtickets.errors", "bigtickets.files"}
+# Room -> rooms that it may import, besides itself and SHARED.
+DOORS = {
+    "study": set(),
+    "tickets": {"study"},
+    "training": {"study"},
+    "running": {"study", "tickets", "training", "analysis"},
+    "analysis": {"study"},
+}
+# A library -> the only files that import it.
+ONLY = {
+    "deepspeed": {"training/engine.py"},
+    "matplotlib": {"analysis/figures.py"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0] if PACKAGE in path.parents else "launch"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_doors_open_one_way(path: Path) -> None:
+    here = room(path)
+    if here not in DOORS:
+        return
+    for module in imports(path):
+        if module.startswith("bigtickets") and module not in SHARED:
+            there = module.split(".")[1]
+            assert there == here or there in DOORS[here], f"{here} must not import {module}"
+
+
+@pytest.mark.parametrize("library", ONLY)
+def test_one_file_imports(library: str) -> None:
+    users = {
+        str(p.relative_to(PACKAGE))
+        for p in PACKAGE.rglob("*.py")
+        if any(m.split(".")[0] == library for m in imports(p))
+    }
+    assert users == ONLY[library]
+
+
+@pytest.mark.parametrize("name", ["study", "analysis"])
+def test_rooms_without_torch(name: str) -> None:
+    for path in (PACKAGE / name).rglob("*.py"):
+        heavy = {"torch", "transformers", "deepspeed"} & {m.split(".")[0] for m in imports(path)}
+        assert not heavy, f"{path} imports {heavy}"
+
+
+def test_one_module_reads_the_ranks_environment() -> None:
+    pattern = re.compile(r"[\"'](RANK|WORLD_SIZE|LOCAL_RANK|SLURM_\w+)[\"']")
+    users = {str(p.relative_to(PACKAGE)) for p in FILES if pattern.search(p.read_text())}
+    assert users == {"training/ranks.py"}
+
+
+def test_nothing_dangerous() -> None:
+    pattern = re.compile(
+        r"\bpickle\b(?! is)|torch\.load\(|shell=True|os\.system|trust_remote_code=True"
+        r"|ignore_mismatched_sizes=True|(?<![.\w])eval\(|(?<![.\w])exec\("
+    )
+    for path in FILES:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            code = line.split("#")[0]
+            assert not (pattern.search(code) and '"""' not in code), f"{path}:{number}: {line}"

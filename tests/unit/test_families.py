@@ -1,0 +1,111 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import FAMILIES, random_kept, tiny
+from torch.utils.flop_counter import FlopCounterMode
+
+from bigtickets.errors import InputError
+from bigtickets.tickets.families import (
+    Shapes,
+    family_of,
+    forward_flops,
+    model_parameters,
+    prunable_weights,
+    shapes_of,
+    units_per_layer,
+    weights_per_unit,
+)
+from bigtickets.tickets.surgery import remove_units
+from bigtickets.tickets.units import model_family, model_shapes
+
+BERT_BASE = {
+    "model_type": "bert",
+    "num_hidden_layers": 12,
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "vocab_size": 30522,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_are_those_of_the_model(family):
+    model = tiny(family)
+    assert model_parameters(model_shapes(model), labels=3) == model.num_parameters()
+
+
+def test_electra_without_embedding_projection():
+    model = tiny("electra", embedding_size=24)
+    assert model_parameters(model_shapes(model), labels=3) == model.num_parameters()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("unit", ["heads", "neurons", "blocks"])
+def test_weights_of_a_unit_are_what_its_removal_frees(family, unit):
+    model = tiny(family)
+    shapes = model_shapes(model)
+    kept = {unit: np.ones((3, units_per_layer(shapes, unit)), bool)}
+    kept[unit][1, 0] = False
+    before = model.num_parameters()
+    remove_units(model, kept)
+    assert before - model.num_parameters() == weights_per_unit(shapes)[unit]
+
+
+def test_bert_base_in_numbers():
+    shapes = shapes_of(BERT_BASE)
+    assert model_parameters(shapes, labels=2) == 109_483_778
+    # A head: 4 x 64 x 768 weights and 3 x 64 biases.
+    assert weights_per_unit(shapes) == {"heads": 196_800, "neurons": 1537, "blocks": 4_722_432}
+    assert prunable_weights(shapes, ("heads", "neurons")) == 12 * (12 * 196_800 + 3072 * 1537)
+    assert forward_flops(shapes, 128) == 12 * 128 * (8 * 768 * 768 + 4 * 128 * 768 + 4 * 768 * 3072)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("third", [{"neurons": (3, 20)}, {"blocks": (3, 1)}])
+def test_flops_are_what_torch_counts(family, third):
+    model = tiny(family, attention="eager")
+    shapes = model_shapes(model)
+    assert _counted_flops(model, length=11) == forward_flops(shapes, 11)
+    kept = random_kept(heads=(3, 4), **third)
+    kept["heads"][0] = False
+    remove_units(model, kept)
+    assert _counted_flops(model, length=11) == forward_flops(shapes, 11, kept)
+
+
+def _counted_flops(model, length):
+    encoder = model.base_model.get_submodule(model_family(model).layers.split(".")[0])
+    hidden = torch.zeros(1, length, 24, dtype=torch.float64)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        encoder(hidden)
+    return counter.get_total_flops()
+
+
+def test_unknown_family_names_the_known_ones():
+    with pytest.raises(InputError, match=r"'t5'.*bert.*adding_a_family"):
+        family_of({"model_type": "t5"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("hidden_size", None), ("hidden_size", 770), ("num_hidden_layers", 0)]
+)
+def test_odd_config_names_the_key(key, value):
+    with pytest.raises(InputError, match=key):
+        shapes_of({**BERT_BASE, key: value})
+
+
+def test_head_size():
+    assert shapes_of(BERT_BASE) == Shapes(12, 768, 12, 3072, 30522, 512, 2, 768)
+    assert shapes_of(BERT_BASE).head_dim == 64
+
+
+def test_no_torch_is_needed_to_count():
+    code = (
+        "import sys, bigtickets.tickets.families, bigtickets.tickets.selection;"
+        "import bigtickets.tickets.ticket; sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
