@@ -130,6 +130,8 @@ def prepare_trial(context: Context, step: Step) -> Prepared:
         remove_units(network, ticket.kept)
     if step.kind == "reinit":
         randomize(network, step.seed)
+    if model.execution.gradient_checkpointing:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
     mask_key = MaskKey(step.seed)
     install_dropout(network, model.training.dropout, mask_key)
     kept = ticket.kept if ticket else None

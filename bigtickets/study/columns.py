@@ -38,8 +38,8 @@ def columns_of(path: Path) -> tuple[str, ...]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if kind in DELIMITERS:
                 rows = csv.reader(file, delimiter=DELIMITERS[kind], quoting=QUOTING[kind])
-                return tuple(next(rows))
-            return _json_columns(path, file.readline())
+                return tuple(next(row for row in rows if row))
+            return _json_columns(path, next(line for line in file if line.strip()))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except StopIteration:
@@ -72,8 +72,6 @@ def _parquet_columns(path: Path) -> tuple[str, ...]:
 
 
 def _json_columns(path: Path, line: str) -> tuple[str, ...]:
-    if not line.strip():
-        raise StopIteration
     try:
         row = json.loads(line)
     except json.JSONDecodeError:

@@ -73,7 +73,10 @@ def identify(task: TaskSpec, key: str = "tasks") -> TaskSpec:
             path = Path(name)
             if not path.is_file():
                 raise InputError(f"{key}.{split}: {path}: no such file")
-            check_columns(path, (*task.text, task.label), columns_of(path))
+            try:
+                check_columns(path, (*task.text, task.label), columns_of(path))
+            except InputError as error:
+                raise InputError(f"{key}.{split}: {error}") from None
     science = {
         "text": task.text,
         "label": task.label,

@@ -102,9 +102,8 @@ def example_losses(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
 def _step(run: Run, progress: Progress) -> None:
     """One optimizer step on the global batch of this step."""
     indices = run.batches.batch_at(progress.step)
-    size = run.execution.micro_batch
-    if size == "auto":
-        size = math.ceil(len(indices) / run.ranks.world_size)
+    asked = run.execution.micro_batch
+    size = math.ceil(len(indices) / run.ranks.world_size) if asked == "auto" else asked
     micro = micro_batches(indices, run.ranks.rank, run.ranks.world_size, size)
     total = torch.zeros((), device=run.ranks.device)
     for i, (chosen, weights) in enumerate(micro):

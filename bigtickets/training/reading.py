@@ -102,7 +102,7 @@ def _read_table(
         options = {"cache_dir": str(Path(folder) / "cache"), "keep_in_memory": True}
         try:
             data = _load(datasets, source, str(link), columns, wanted, options)
-        except Exception as error:
+        except Exception as error:  # the library's own, pandas', pyarrow's: any sort
             return _unreadable(source, wanted, error), None
         label = data.features[source.label]
         names = tuple(label.names) if isinstance(label, datasets.ClassLabel) else None
@@ -145,7 +145,7 @@ def _unreadable(source: SourceFile, wanted: tuple[str, ...], error: Exception) -
     cause = error.__cause__ or error
     if "corresponds to no data" in str(error) or "BatchSize must be greater" in str(cause):
         return pa.table({name: pa.array([], pa.string()) for name in wanted})
-    if isinstance(cause, OSError) and cause.errno is not None:
+    if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None):
         raise cause  # a full disk is not a fault of the file
     raise InputError(
         f"{source.path}: cannot be read as {source.format}: {first_line(cause)}"
@@ -190,8 +190,11 @@ def _labels(path: Path, name: str, column: pa.Array) -> pa.Array:
         raise InputError(
             f"{path}: column {name!r} holds {kind}, not labels; name a column of words or numbers"
         )
+    column = column.cast(kind)
+    if pa.types.is_floating(kind):
+        column = pc.if_else(pc.is_nan(column), None, column)
     _refuse_nulls(path, name, column)
-    return column.cast(kind)
+    return column
 
 
 def _value_type(column: pa.ChunkedArray | pa.Array) -> pa.DataType:

@@ -100,16 +100,15 @@ def subset(
     method (which is the largest remainder's result for two classes, but, unlike it, nested for
     more), and each has one example at least. Numbers are stratified by ten quantile bins.
     """
-    strata = _strata(np.asarray(labels))
-    kinds, size_K = np.unique(strata, return_counts=True)
+    labels = np.asarray(labels)
+    strata = _strata(labels)
+    size_K = np.bincount(strata)
     wanted = _wanted(len(strata), fraction, count)
-    if wanted < len(kinds) and count is not None:
-        raise InputError(
-            f"{count} examples are too few for {len(kinds)} classes (or bins of labels); "
-            "ask for more"
-        )
+    least = 1 if np.issubdtype(labels.dtype, np.floating) else len(size_K)
+    if count is not None and wanted < least:
+        raise InputError(f"{count} examples are too few for {least} classes; ask for more")
     order = _stratified_order(strata, size_K)
-    chosen: np.ndarray = np.sort(order[: max(wanted, len(kinds))])
+    chosen: np.ndarray = np.sort(order[: max(wanted, least)])
     return chosen
 
 

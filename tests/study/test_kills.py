@@ -62,7 +62,7 @@ def science(record: dict[str, Any]) -> dict[str, Any]:
         "fractions",
         "ticket",
     )
-    return {key: record[key] for key in kept}
+    return {key: record[key] for key in (*kept, "ticket")}
 
 
 def metric_lines(path: Path) -> list[dict[str, Any]]:

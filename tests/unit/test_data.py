@@ -194,6 +194,26 @@ def test_not_utf8(tmp_path: Path) -> None:
         read_rows(source(path))
 
 
+def test_not_a_number_is_no_label(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", "b"], "label": [0.0, float("nan")]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="row 2: column 'label' is empty"):
+        read_rows(source(tmp_path / "a.parquet"))
+
+
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    for path in (
+        write(tmp_path / "a.tsv", "\n\ntext\tlabel\n\na\tp\n\nb\tq\n\n"),
+        write(
+            tmp_path / "a.jsonl",
+            '\n{"text": "a", "label": "p"}\n\n{"text": "b", "label": "q"}\n\n',
+        ),
+    ):
+        rows = read_rows(source(path))
+        assert rows.texts == (["a", "b"],)
+        assert rows.labels.to_pylist() == ["p", "q"]
+
+
 def test_parquet_without_rows(tmp_path: Path) -> None:
     table = pa.table({"text": pa.array([], pa.string()), "label": pa.array([], pa.int64())})
     pq.write_table(table, tmp_path / "a.parquet")
@@ -370,10 +390,12 @@ def test_prepare_again_does_nothing(
     folder = prepare(model, task, 8, tmp_path / "data")
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     loaded = []
-    original = tokenising.load_tokenizer
-    monkeypatch.setattr(
-        "bigtickets.training.data.load_tokenizer", lambda m: loaded.append(m) or original(m)
-    )
+
+    def watched(model: ModelSpec) -> object:
+        loaded.append(model)
+        return tokenising.load_tokenizer(model)
+
+    monkeypatch.setattr("bigtickets.training.data.load_tokenizer", watched)
     prepare(model, task, 8, folder)
     assert not loaded
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
@@ -662,4 +684,5 @@ def test_subsets_that_cannot_be() -> None:
     with pytest.raises(TypeError):
         subset(labels)
     assert subset(labels, fraction=0.01).tolist() == [0, 1, 2]
+    assert len(subset(np.arange(200.0), count=3)) == 3
     assert subset(labels, count=99).tolist() == [0, 1, 2]

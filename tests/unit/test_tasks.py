@@ -115,7 +115,9 @@ def test_missing_file_and_column(tmp_path: Path) -> None:
     gone = dataclasses.replace(task, train=(str(tmp_path / "gone.tsv"),))
     with pytest.raises(InputError, match=r"tasks\[0\]\.train: .*gone\.tsv: no such file"):
         identify(gone, "tasks[0]")
-    with pytest.raises(InputError, match=r"a\.tsv: no column 'moods'; it has words, mood; did you"):
+    with pytest.raises(
+        InputError, match=r"tasks\.train: .*a\.tsv: no column 'moods'; it has words, mood; did you"
+    ):
         identify(dataclasses.replace(task, label="moods"))
     strange = tmp_path / "a.xlsx"
     strange.write_text("x")

@@ -1,0 +1,46 @@
+"""The examples run, with tiny stand-ins for their weights and data."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from small_study import write_data, write_model
+from test_commands import bigtickets, records
+
+from bigtickets.study.reader import read_study
+from bigtickets.study.steps import expand
+
+pytestmark = pytest.mark.study
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_example_is_loaded_and_planned(path: Path, tmp_path: Path) -> None:
+    stand_in(path, tmp_path)
+    study = read_study(tmp_path / path.name)
+    assert len({step.id for step in expand(study)}) == len(expand(study))
+    shown = bigtickets("plan", path.name, cwd=tmp_path)
+    assert "next: bigtickets run" in shown
+
+
+def test_the_demo_runs(tmp_path: Path) -> None:
+    demo = next(p for p in EXAMPLES if p.name == "demo.yaml")
+    stand_in(demo, tmp_path)
+    shown = bigtickets("run", "demo.yaml", "-j", 2, cwd=tmp_path)
+    study = read_study(tmp_path / demo.name)
+    trials = [step for step in expand(study) if step.step == "trial"]
+    assert len(records(tmp_path / "runs" / "demo")) == len(trials)
+    assert "report/index.html" in shown
+
+
+def stand_in(example: Path, root: Path) -> None:
+    """The example, and a small model or data set wherever it names a local one."""
+    text = example.read_text()
+    (root / example.name).write_text(text)
+    spec = yaml.safe_load(text)
+    for layers, model in enumerate(spec["models"], 1):
+        if model["path"].startswith("assets/"):
+            write_model(root / model["path"], layers=layers)
+    for task in spec["tasks"]:
+        if isinstance(task, dict):
+            write_data((root / task["train"]).parent)
