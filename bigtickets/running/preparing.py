@@ -9,10 +9,11 @@ from pathlib import Path
 from bigtickets.errors import InputError
 from bigtickets.running.context import Context
 from bigtickets.study.claims import Claim
+from bigtickets.study.fingerprint import model_config
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.spec import ModelSpec, StudySpec
 from bigtickets.study.steps import Step, expand
-from bigtickets.tickets.families import shapes_of
+from bigtickets.tickets.families import family_of, shapes_of
 from bigtickets.training.data import prepare
 from bigtickets.training.engine import read_ds_config
 from bigtickets.training.models import read_config
@@ -22,6 +23,9 @@ def check_models(study: StudySpec) -> None:
     """Every model's family is known, it is long enough, and its engine settings are right."""
     for model in study.models:
         read_ds_config(model.execution)
+        if Path(model.path).is_dir():
+            # Before transformers reads it: that would trip over another family's fields.
+            family_of(model_config(Path(model.path), model.name))
         shapes = shapes_of(read_config(model))
         if model.training.max_length > shapes.positions:
             raise InputError(

@@ -18,20 +18,20 @@ pytestmark = pytest.mark.study
 TRAINING = {"epochs": 6, "learning_rate": 1e-3, "batch_size": 8, "max_length": 24}
 
 
-def start(*words: str, cwd: Path) -> subprocess.Popen:
+def start(*words: str, cwd: Path, errors: int = subprocess.DEVNULL) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "bigtickets", *words],
         cwd=cwd,
         env=environment,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         start_new_session=True,
     )
 
 
 def finish(*words: str, cwd: Path) -> None:
-    process = start(*words, cwd=cwd)
+    process = start(*words, cwd=cwd, errors=subprocess.PIPE)
     _, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors.decode()
 
@@ -133,8 +133,8 @@ def test_a_study_killed_ten_times_finishes_with_the_same_records(tmp_path: Path)
 
 
 def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
-    path = write_study(tmp_path, training=TRAINING)
-    process = start("run", str(path), cwd=tmp_path)
+    path = write_study(tmp_path)
+    process = start("run", str(path), cwd=tmp_path, errors=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not records(tmp_path / "runs" / "small") and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -118,6 +118,7 @@ def kept_units(step: Step, layers: int) -> dict[str, list[list[int]]]:
     for unit, units in (("heads", HEADS), ("neurons", NEURONS)):
         rng = _rng(unit, step.model, step.task, step.kind, step.seed)
         score_LN = rng.random((layers, units)) * np.linspace(1, 1.6, layers)[:, None]
+        score_LN += 0.15 * _rng(step.needs[0]).random((layers, units))
         cut = np.quantile(score_LN, step.ratio)
         score_LN[np.arange(layers), score_LN.argmax(1)] = 9
         kept[unit] = [np.flatnonzero(row > cut).tolist() for row in score_LN]
@@ -129,7 +130,7 @@ def _write_ticket(folder: RunFolder, step: Step, layers: int) -> None:
     total = {"heads": layers * HEADS, "neurons": layers * NEURONS}
     removed = {u: total[u] - sum(map(len, kept[u])) for u in kept}
     ticket = {
-        "hash": f"{abs(hash(step.id)):064x}",
+        "hash": 4 * step.id,
         "kind": step.kind,
         "ratio": step.ratio,
         "seed": step.seed,
