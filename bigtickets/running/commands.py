@@ -1,5 +1,6 @@
 """What the commands do, one function each; `bigtickets.cli` only reads the words."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from bigtickets.errors import BigticketsError, InputError, Interrupted, TrialsFa
 from bigtickets.running import local
 from bigtickets.running.progress import Progress
 from bigtickets.running.signals import Stop
+from bigtickets.study.claims import Claims, new_owner
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.reader import read_study
 from bigtickets.study.spec import StudySpec
@@ -36,6 +38,7 @@ def run(study_path: Path, out: Path | None, jobs: int | None) -> None:
 
 def finish(folder: RunFolder, state: RunState) -> None:
     """The report, the table, and what to type next."""
+    _sweep(folder, state)
     failed = state.of("failed")
     if any(step.step == "trial" for step in state.of("done")):
         report(folder.root)
@@ -50,6 +53,17 @@ def finish(folder: RunFolder, state: RunState) -> None:
         raise BigticketsError(
             f"{folder.root}: {state.counts} although no worker runs; start the study again"
         )
+
+
+def _sweep(folder: RunFolder, state: RunState) -> None:
+    """Remove what a worker killed between its commit and its tidying left of finished steps."""
+    claims = Claims(folder.claims, new_owner())
+    for step in state.of("done"):
+        if step.id in state.claims:
+            claims.forget(step.id)
+    for work in (folder.root / "work").glob("*"):
+        if state.states.get(work.name) == "done":
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def prefetch(study_path: Path, out: Path | None) -> None:
@@ -70,7 +84,7 @@ def prepare(study_path: Path, out: Path | None, stop: Stop) -> tuple[StudySpec, 
     _check_folder(folder, study)
     print(f"study {study.study} in {folder.root}: checking models and data", flush=True)
     # Torch and its company take seconds to import: bad keys are told before.
-    from bigtickets.running.preparing import check_models, fetch_hub_models, prepare_data
+    from bigtickets.running.prefetch import check_models, fetch_hub_models, prepare_data
 
     fetch_hub_models(study.models, say)
     check_models(study)
@@ -97,8 +111,6 @@ def report(root: Path) -> None:
 
 def retry(root: Path) -> None:
     """Let failed steps be tried again."""
-    from bigtickets.study.claims import Claims, new_owner
-
     folder = open_run(root)
     failed = read_state(folder).of("failed")
     claims = Claims(folder.claims, new_owner())

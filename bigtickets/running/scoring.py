@@ -9,8 +9,9 @@ from transformers import PreTrainedModel
 
 from bigtickets.errors import InputError
 from bigtickets.running.context import Context, commit
+from bigtickets.running.dense import dense_network
+from bigtickets.running.prepared import prepare_trial
 from bigtickets.running.records import write_record
-from bigtickets.running.trial import dense_network, prepare_trial
 from bigtickets.study.claims import Claim
 from bigtickets.study.steps import Step
 from bigtickets.tickets.importance import ImportancePass

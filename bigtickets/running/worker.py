@@ -20,7 +20,7 @@ from bigtickets.errors import BigticketsError, DamagedError, InputError, Interru
 from bigtickets.running.context import Context
 from bigtickets.running.cutting import run_ticket
 from bigtickets.running.logs import MARK
-from bigtickets.running.preparing import run_data
+from bigtickets.running.prefetch import run_data
 from bigtickets.running.scoring import run_scores
 from bigtickets.running.signals import Stop, parent_gone
 from bigtickets.running.trial import run_trial

@@ -1,0 +1,113 @@
+"""A trial before its first step: the network with its ticket applied, data, engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from bigtickets.files import read_json
+from bigtickets.running.context import Context
+from bigtickets.study.steps import Step
+from bigtickets.tickets.families import forward_flops, prunable_weights
+from bigtickets.tickets.surgery import remove_units
+from bigtickets.tickets.ticket import Ticket
+from bigtickets.tickets.units import model_shapes
+from bigtickets.training import loop
+from bigtickets.training.batches import training_batches
+from bigtickets.training.dropout import MaskKey, install_dropout
+from bigtickets.training.engine import Engine
+from bigtickets.training.models import load_model, randomize
+from bigtickets.training.schedule import total_steps
+from bigtickets.training.splits import Split, load_record, load_split, subset
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trial's model and data, before training."""
+
+    network: PreTrainedModel
+    ticket: Ticket | None
+    counts: dict[str, int]
+    flops_of_length: Callable[[int], int]
+    """Forward FLOPs of one example by its length in tokens."""
+    train_split: Split
+    chosen: np.ndarray
+    """Indices of the training examples."""
+    mask_key: MaskKey
+
+
+def prepare_trial(context: Context, step: Step) -> Prepared:
+    """The model with its ticket applied, and the training examples."""
+    model, data = context.model(step), context.data(step)
+    record = load_record(data)
+    train_split = load_split(data, "train")
+    assert step.seed is not None
+    network = load_model(model, record["outputs"], step.seed)
+    network.config.pad_token_id = record["tokenizer"]["pad_id"]
+    network.config.problem_type = None
+    shapes = model_shapes(network)
+    dense_parameters = _numel(network)
+    ticket = None
+    if step.ticket:
+        path = context.folder.ticket(step.ticket)
+        ticket = Ticket.from_json(read_json(path), str(path))
+        remove_units(network, ticket.kept)
+    if step.kind == "reinit":
+        randomize(network, step.seed)
+    if model.execution.gradient_checkpointing:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
+    mask_key = MaskKey(step.seed)
+    install_dropout(network, model.training.dropout, mask_key)
+    kept = ticket.kept if ticket else None
+    removed = ticket.removed if ticket else {}
+    counts = {
+        "parameters": _numel(network),
+        "dense_parameters": dense_parameters,
+        "encoder_parameters": prunable_weights(shapes, ("heads", "neurons")),
+        "heads": shapes.layers * shapes.heads - removed.get("heads", 0),
+        "neurons": shapes.layers * shapes.neurons - removed.get("neurons", 0),
+        "blocks": shapes.layers - removed.get("blocks", 0),
+    }
+    return Prepared(
+        network=network,
+        ticket=ticket,
+        counts=counts,
+        flops_of_length=lambda length: forward_flops(shapes, length, kept),
+        train_split=train_split,
+        chosen=subset(train_split.labels, fraction=step.data_fraction),
+        mask_key=mask_key,
+    )
+
+
+def build_run(
+    context: Context, step: Step, prepared: Prepared, attempt: Path
+) -> tuple[Engine, loop.Run]:
+    model = context.model(step)
+    steps = total_steps(model.training, len(prepared.chosen))
+    assert step.seed is not None
+    batches = training_batches(
+        prepared.train_split.lengths,
+        model.training.batch_size,
+        steps,
+        step.seed,
+        examples=prepared.chosen,
+    )
+    engine = Engine(prepared.network, model.training, model.execution, context.ranks)
+    run = loop.Run(
+        engine=engine,
+        split=prepared.train_split,
+        batches=batches,
+        training=model.training,
+        execution=model.execution,
+        ranks=context.ranks,
+        mask_key=prepared.mask_key,
+        attempt=attempt,
+        stop_asked=context.stop.asked,
+    )
+    return engine, run
+
+
+def _numel(network: PreTrainedModel) -> int:
+    return sum(p.numel() for p in network.parameters())

@@ -1,0 +1,102 @@
+"""What a trial leaves: the results of its record, metrics, predictions, a TensorBoard link."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bigtickets.files import replacing
+from bigtickets.running.context import Context
+from bigtickets.running.prepared import Prepared
+from bigtickets.study.steps import Step
+from bigtickets.training import loop
+from bigtickets.training.hardware import peak_flops
+from bigtickets.training.metrics import evaluate_splits
+from bigtickets.training.metrics_log import MetricsLog, read_metrics
+
+Predictions = list[tuple[str, np.ndarray, np.ndarray]]
+"""(name of the evaluation split, logits (N, C), labels (N,)) of each."""
+
+
+def trial_result(
+    context: Context,
+    step: Step,
+    prepared: Prepared,
+    progress: loop.Progress,
+    predictions: Predictions,
+    timings: dict[str, float],
+) -> dict[str, Any]:
+    """The record's results."""
+    task, ticket = context.task(step), prepared.ticket
+    evaluation = evaluate_splits(task.metric, predictions)
+    fractions = ticket.fractions if ticket else {"encoder": 0.0, "model": 0.0, "flops": 0.0}
+    return {
+        "metrics": evaluation.metrics,
+        "headline": task.metric,
+        "majority_score": evaluation.majority_score,
+        "degenerate": "nan" if progress.diverged else evaluation.degenerate,
+        "counts": {
+            "train_examples": len(prepared.chosen),
+            "eval_examples": sum(len(labels) for _, _, labels in predictions),
+            "steps": progress.step,
+            "tokens": progress.tokens,
+            **prepared.counts,
+        },
+        "fractions": fractions,
+        "ticket": {"id": step.ticket, "hash": ticket.hash} if ticket else None,
+        "timings": {key: round(value, 4) for key, value in timings.items()},
+        "throughput": _throughput(context, prepared, progress),
+        "resumed_at": progress.resumed,
+    }
+
+
+def write_results(
+    attempt: Path,
+    last_step: int,
+    predictions: Predictions,
+    result: dict[str, Any],
+) -> None:
+    """Add the evaluation to the metrics and store the predictions."""
+    log = MetricsLog(attempt, read_metrics(attempt, last_step))
+    log.add({"step": last_step, "eval": result["metrics"]})
+    log.close()
+    tensors: dict[str, Tensor] = {}
+    for i, (_, logits, labels) in enumerate(predictions):
+        suffix = f"_{i}" if i else ""
+        tensors[f"logits{suffix}"] = torch.from_numpy(logits).contiguous()
+        tensors[f"labels{suffix}"] = torch.from_numpy(labels).contiguous()
+    with replacing(attempt / "predictions.safetensors") as temporary:
+        save_file(tensors, temporary)
+
+
+def link_events(context: Context, step: Step) -> None:
+    """Show a trial in TensorBoard's folder under a name that people can read."""
+    link, target = context.folder.tb / step.label, context.folder.trial(step.id)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+
+
+def _throughput(
+    context: Context, prepared: Prepared, progress: loop.Progress
+) -> dict[str, float | None]:
+    """Rates of the training steps; FLOPs are those of the pruned shapes at real lengths."""
+    lengths, counts = np.unique(prepared.train_split.lengths[prepared.chosen], return_counts=True)
+    forward = sum(
+        prepared.flops_of_length(int(n)) * int(c) for n, c in zip(lengths, counts, strict=True)
+    )
+    # The backward pass costs twice the forward.
+    flops = 3 * forward / len(prepared.chosen) * progress.examples
+    seconds = max(progress.seconds, 1e-9)
+    peak = peak_flops(context.ranks.device)
+    return {
+        "examples_per_s": round(progress.examples / seconds, 3),
+        "tokens_per_s": round(progress.tokens / seconds, 3),
+        "model_flops_per_s": round(flops / seconds),
+        "mfu": round(flops / seconds / peak / context.ranks.world_size, 5) if peak else None,
+    }
