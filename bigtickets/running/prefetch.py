@@ -59,7 +59,8 @@ def run_data(context: Context, step: Step, claim: Claim) -> bool:
             model.training.max_length,
             context.folder.data(step.id),
             model.execution.data_dir,
-            context.stop.raise_if_asked,
+            # Several ranks must stop together; they do after this step.
+            context.stop.raise_if_asked if context.ranks.world_size == 1 else None,
         )
     context.ranks.barrier()
     return True

@@ -12,6 +12,7 @@ from bigtickets.study.claims import Claim
 from bigtickets.study.provenance import commit, versions
 from bigtickets.study.spec import StudySpec
 from bigtickets.study.steps import Step
+from bigtickets.training.engine import computes_in_bf16
 from bigtickets.training.hardware import peak_memory_gb
 
 SCHEMA = 1
@@ -48,6 +49,7 @@ def write_record(
     context: Context, step: Step, claim: Claim, folder: Path, result: dict[str, Any]
 ) -> None:
     """Write record.json into an attempt's folder, as its last file."""
+    execution, device = context.model(step).execution, context.ranks.device
     record = {
         "schema": SCHEMA,
         "step": step.step,
@@ -56,11 +58,12 @@ def write_record(
         "attempt": claim.attempt,
         "spec": step_spec(context, step),
         **result,
-        "peak_memory_gb": round(peak_memory_gb(context.ranks.device), 4),
+        "peak_memory_gb": round(peak_memory_gb(device), 4),
         "execution": {
-            **asdict(context.model(step).execution),
+            **asdict(execution),
             "world_size": context.ranks.world_size,
-            "device": str(context.ranks.device),
+            "device": str(device),
+            "computed_in": "bf16" if computes_in_bf16(execution, device) else "fp32",
         },
         "versions": versions(),
         "commit": commit(),

@@ -19,12 +19,9 @@ from bigtickets.tickets.scores import Scores
 from bigtickets.training.batches import collate, evaluation_batches
 from bigtickets.training.engine import computes_in_bf16
 from bigtickets.training.evaluation import MODEL_INPUTS, autocast
-from bigtickets.training.hardware import reset_peak_memory
+from bigtickets.training.hardware import reset_peak_memory, tokens_per_pass
 from bigtickets.training.loop import example_losses
 from bigtickets.training.splits import Split, load_split, subset
-
-TOKENS_PER_BATCH = 8192
-"""Padded tokens per rank and batch: enough to fill a device, little enough for its memory."""
 
 
 def run_scores(context: Context, step: Step, claim: Claim) -> bool:
@@ -62,7 +59,7 @@ def score(
         ranks.rank,
         ranks.world_size,
         micro_batch=size,
-        tokens=None if size else TOKENS_PER_BATCH,
+        tokens=None if size else tokens_per_pass(ranks.device),
         examples=chosen,
     )
     bf16 = computes_in_bf16(execution, ranks.device)

@@ -117,7 +117,8 @@ def _run(context: Context, step: Step, claim: Claim) -> None:
             STAGES[step.step](context, step, claim)
     except Interrupted:
         context.stop.ask()
-        context.claims.release(claim)
+        if context.ranks.first:
+            context.claims.release(claim)
         return
     except Exception as error:
         _fail(context, claim, error)

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from bigtickets.training.batches import collate, evaluation_batches
+from bigtickets.training.hardware import tokens_per_pass
 from bigtickets.training.ranks import Ranks
 from bigtickets.training.splits import Split
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-EVALUATION_TOKENS = 16384
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def predict(
     model.eval()
     logits_NC = torch.zeros(len(split), split.outputs, device=ranks.device)
     batches = evaluation_batches(
-        split.lengths, ranks.rank, ranks.world_size, tokens=EVALUATION_TOKENS
+        split.lengths, ranks.rank, ranks.world_size, tokens=tokens_per_pass(ranks.device)
     )
     for indices, weights in batches:
         tick()

@@ -1,6 +1,10 @@
 """A made-up but realistic run folder: two encoders, two tasks, a rise, a collapse, some gaps."""
 
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from bigtickets.analysis.report import build_report
 from bigtickets.files import write_bytes, write_json
 from bigtickets.study.claims import Claims
 from bigtickets.study.folder import RunFolder
@@ -66,6 +71,26 @@ def make_run(root: Path, spec: StudySpec | None = None, keep: Keep = default_kee
     if left:
         _fail(folder, left[0])
     return folder
+
+
+@functools.cache
+def shared_run() -> RunFolder:
+    """One run folder for all tests that only read records."""
+    return make_run(_temporary() / "run")
+
+
+@functools.cache
+def reported_run() -> RunFolder:
+    """One run folder of two models and one task, with its report."""
+    folder = make_run(_temporary() / "run", study(tasks=("tweets",)))
+    build_report(folder)
+    return folder
+
+
+def _temporary() -> Path:
+    home = Path(tempfile.mkdtemp(prefix="bigtickets-test-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    return home
 
 
 def _task(name: str) -> TaskSpec:
