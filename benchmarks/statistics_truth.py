@@ -8,6 +8,7 @@ BERT on GLUE: a standard deviation of 0.8 points over seeds unless a line says o
 """
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import expit
 from statsmodels.stats.proportion import proportion_confint
 
 from bigtickets.analysis.agreement import krippendorff_alpha
@@ -98,6 +100,11 @@ def covers(estimate: Estimate, truth: float) -> bool:
     return low <= truth <= high
 
 
+def small(p_value: float | None) -> bool:
+    """Whether a p-value is at most 0.05."""
+    return p_value is not None and p_value <= 0.05
+
+
 def check_null_gain(n: int, seed: int, seeds: int = 5) -> list[Result]:
     """No effect at any level."""
     rng = np.random.default_rng(seed)
@@ -106,7 +113,7 @@ def check_null_gain(n: int, seed: int, seeds: int = 5) -> list[Result]:
     expected = 100 * expected_null_gain(SD, seeds, 8)
     return [
         share(f"{label}: super ticket claimed (interval)", [g.found for g in gains], "<= 5 %"),
-        share(f"{label}: p <= 0.05 (permutation)", [(g.p_value or 0) <= 0.05 for g in gains], "5 %"),
+        share(f"{label}: p <= 0.05 (permutation)", [small(g.p_value) for g in gains], "5 %"),
         share(f"{label}: interval covers 0", [covers(g.debiased, 0) for g in gains], "95 %"),
         mean(f"{label}: de-biased gain, points", [g.debiased.value or 0 for g in gains],
              "within 0.05 of 0", 100),
@@ -142,7 +149,7 @@ def check_gain(
     best = float(truth_L.max())
     name = f"{label}, {seeds} seeds"
     asked = "<= 5 %" if best <= 0 else "power"
-    p_small = [(g.p_value or 1) <= 0.05 for g in gains]
+    p_small = [small(g.p_value) for g in gains]
     return [
         share(f"{name}: interval covers", [covers(g.debiased, truth) for g in gains], "95 %"),
         share(f"{name}: claimed (interval)", [g.found for g in gains], asked),
@@ -159,15 +166,13 @@ def with_examples(rng: np.random.Generator, seeds: int, examples: int, shared: f
     Every level has its own chance of being right at every example, the same for all seeds, and
     the chances are equal on average: what one sample of examples favours, others do not.
     """
-    chance_LN = 1 / (
-        1 + np.exp(-(2 + 2 * rng.normal(size=examples) + shared * rng.normal(size=(9, examples))))
-    )
+    hardness_N, own_LN = rng.normal(2, 2, examples), rng.normal(0, shared, (9, examples))
+    chance_LN = expit(hardness_N + own_LN)
     right_SLN = (rng.random((seeds, 9, examples)) < chance_LN).astype(np.float64)
     curve = curve_of(right_SLN.mean(-1))
-    names = {
-        curve.trials[s][level]: right_SLN[s, level] for s in range(seeds) for level in range(9)
-    }
-    return gain(curve, contributions(names), seed=int(rng.integers(2**31)))  # type: ignore[arg-type]
+    names = [str(name) for row in curve.trials for name in row]
+    known = contributions(dict(zip(names, right_SLN.reshape(-1, examples), strict=True)))
+    return gain(curve, known, seed=int(rng.integers(2**31)))
 
 
 def check_examples(n: int, seed: int) -> list[Result]:
@@ -195,13 +200,15 @@ def check_transition(n: int, seed: int, sd: float, levels: int = 8) -> list[Resu
     found = [transition(curve_of(noisy(rng, hinge(x_L), 5, sd), x_L), seed=i) for i in range(n)]
     collapse = float(np.interp(0.01, -hinge(x_L), x_L))
     label = f"break at 0.3, {levels + 1} levels, sd {100 * sd:.1f}"
+    at = [covers(t.segmented.at, 0.3) for t in found]
+    first = [covers(t.collapse_point, collapse) for t in found]
     return [
-        share(f"{label}: break's interval covers", [covers(t.segmented.at, 0.3) for t in found], ">= 90 %"),
+        share(f"{label}: break's interval covers", at, ">= 90 %"),
         mean(f"{label}: break", [t.segmented.at.value or 0 for t in found], "0.30"),
         share(f"{label}: break supported", [t.found for t in found], "power"),
-        share(f"{label}: x_c (1 point) covered", [covers(t.collapse_point, collapse) for t in found], ">= 90 %"),
+        share(f"{label}: x_c (1 point) covered", first, ">= 90 %"),
         share(f"{label}: slope covered", [covers(t.slope, -0.2) for t in found], "95 %"),
-    ]  # fmt: skip
+    ]
 
 
 SMOOTH: dict[str, Callable[[Array], Array]] = {
@@ -240,11 +247,12 @@ def check_width(n: int, seed: int) -> list[Result]:
     for i in range(n):
         found.append(transition(curve_of(noisy(rng, truth_L, 5)), seed=i))
     width = 2 * math.log(9) * 0.05
+    falls = [t.logistic for t in found]
     return [
-        share("logistic fall: width covered", [covers(t.logistic.width, width) for t in found], "95 %"),
-        share("logistic fall: midpoint covered", [covers(t.logistic.midpoint, 0.45) for t in found], "95 %"),
-        mean("logistic fall: width", [t.logistic.width.value or 0 for t in found], f"{width:.3f}"),
-    ]  # fmt: skip
+        share("logistic fall: width covered", [covers(f.width, width) for f in falls], "95 %"),
+        share("logistic fall: midpoint covered", [covers(f.midpoint, 0.45) for f in falls], "95 %"),
+        mean("logistic fall: width", [f.width.value or 0 for f in falls], f"{width:.3f}"),
+    ]
 
 
 def points_with(
@@ -254,11 +262,11 @@ def points_with(
     size = np.linspace(6.5, 9, models)
     task_T, slope_T = rng.normal(0, 0.01, tasks), slope + rng.normal(0, of_task, tasks)
     model_M = rng.normal(0, of_model, models)
-    return [
-        SizePoint(f"m{m}", round(10 ** size[m]), f"t{t}", float(
-            task_T[t] + slope_T[t] * (size[m] - 7.75) + model_M[m] + rng.normal(0, 0.005)), 0.005, 4.0)
-        for m in range(models) for t in range(tasks)
-    ]  # fmt: skip
+    points = []
+    for m, t in itertools.product(range(models), range(tasks)):
+        value = task_T[t] + slope_T[t] * (size[m] - 7.75) + model_M[m] + rng.normal(0, 0.005)
+        points.append(SizePoint(f"m{m}", round(10 ** size[m]), f"t{t}", float(value), 0.005, 4.0))
+    return points
 
 
 def check_sizes(
@@ -273,13 +281,13 @@ def check_sizes(
     label = f"{models} sizes, {tasks} tasks, slope {100 * slope:.1f}"
     label += f", model sd {100 * of_model:.1f}, slope sd {100 * of_task:.1f}"
     asked = "<= 5 %" if slope == 0 else "power"
-    within = [(law.p_within_tasks or 1) <= 0.05 for law in laws]
     return [
         share(f"{label}: size effect claimed", [law.found for law in laws], asked),
         share(f"{label}: slope covered", [covers(law.slope, slope) for law in laws], "95 %"),
-        share(f"{label}: two-level bootstrap covers", [covers(law.bootstrap, slope) for law in laws]),
+        share(f"{label}: two-level bootstrap", [covers(law.bootstrap, slope) for law in laws]),
         share(f"{label}: mixed model (Wald) covers", [covers(law.mixed, slope) for law in laws]),
-        share(f"{label}: p within tasks <= 0.05", within),
+        share(f"{label}: p over models <= 0.05", [small(law.p_permutation) for law in laws]),
+        share(f"{label}: p within tasks <= 0.05", [small(law.p_within_tasks) for law in laws]),
     ]  # fmt: skip
 
 

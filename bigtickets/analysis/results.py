@@ -1,0 +1,134 @@
+"""All statistics of a run, computed once for the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import pandas as pd
+
+from bigtickets.analysis.agreement import Agreement, agreement
+from bigtickets.analysis.contrast import Contrast, contrasts
+from bigtickets.analysis.curves import Curve, curves
+from bigtickets.analysis.examples import Examples
+from bigtickets.analysis.gain import Gain, TasksGain, gain, gain_over_tasks
+from bigtickets.analysis.kept import read_masks
+from bigtickets.analysis.predictions import examples_of_cell
+from bigtickets.analysis.sizes import SizeLaw, SizePoint, What, points_of, size_law
+from bigtickets.analysis.table import CELL
+from bigtickets.analysis.transition import Transition, transition
+from bigtickets.study.folder import RunFolder
+
+Cell = tuple[str, str, float]
+PAIRS = (
+    ("winning", "random"),
+    ("winning", "random_layerwise"),
+    ("winning", "losing"),
+    ("winning", "reinit"),
+)
+LAWS: tuple[What, ...] = ("gain", "collapse_sd", "sharpness")
+
+
+@dataclass(frozen=True)
+class Law:
+    """How something of the winning tickets depends on model size, at one share of the data."""
+
+    data_fraction: float
+    points: Sequence[SizePoint]
+    law: SizeLaw
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the sections about statistics show."""
+
+    gains: Sequence[Gain]
+    """Of the winning tickets, per cell."""
+    control_gains: Sequence[Gain]
+    """Of the other kinds, treated in the same way."""
+    tasks_gains: Sequence[TasksGain]
+    """Per model, where there are several tasks."""
+    transitions: Sequence[Transition]
+    others: Sequence[Transition]
+    """The same on evaluation loss and on the rescaled score."""
+    contrasts: Sequence[Contrast]
+    agreements: Sequence[tuple[Cell, float, Agreement]]
+    """Of the winning tickets of different seeds, per cell, ratio and unit type."""
+    laws: Sequence[Law]
+    no_examples: Sequence[tuple[Cell, str]]
+    """Cells whose evaluation examples cannot be resampled, and why."""
+
+
+def analyse(folder: RunFolder, table: pd.DataFrame) -> Results:
+    """Every estimate that the table, the predictions and the tickets allow."""
+    winning = curves(table)
+    examples, refused = _examples(folder, table)
+    gains = [gain(curve, examples[_cell(curve)]) for curve in winning]
+    transitions = [transition(curve, examples[_cell(curve)]) for curve in winning]
+    kinds = [str(k) for k in table["kind"].unique() if k not in ("dense", "winning")]
+    controls = [gain(c, examples[_cell(c)]) for c in curves(table, kinds)]
+    others = [
+        transition(curve) for value in ("loss", "rescaled") for curve in curves(table, value=value)
+    ]
+    return Results(
+        gains=gains,
+        control_gains=controls,
+        tasks_gains=_over_tasks(gains),
+        transitions=transitions,
+        others=others,
+        contrasts=contrasts(table, [p for p in PAIRS if p[1] in kinds]) if winning else [],
+        agreements=_agreements(folder, table),
+        laws=_laws(gains, transitions),
+        no_examples=refused,
+    )
+
+
+def _cell(curve: Curve) -> Cell:
+    return curve.model, curve.task, curve.data_fraction
+
+
+def _examples(
+    folder: RunFolder, table: pd.DataFrame
+) -> tuple[dict[Cell, Examples | None], list[tuple[Cell, str]]]:
+    found: dict[Cell, Examples | None] = {}
+    refused = []
+    for (model, task, fraction), rows in table.groupby(CELL, sort=False):
+        cell = (str(model), str(task), float(fraction))
+        found[cell], why = examples_of_cell(folder, rows)
+        if why:
+            refused.append((cell, why))
+    return found, refused
+
+
+def _over_tasks(gains: Sequence[Gain]) -> list[TasksGain]:
+    """One per model and share of the data with several tasks."""
+
+    def key(one: Gain) -> tuple[int, str, float]:
+        return one.parameters, one.model, one.data_fraction
+
+    groups = [list(group) for _, group in groupby(sorted(gains, key=key), key)]
+    return [gain_over_tasks(group) for group in groups if len(group) > 1]
+
+
+def _agreements(folder: RunFolder, table: pd.DataFrame) -> list[tuple[Cell, float, Agreement]]:
+    """Empty where all seeds share one ticket."""
+    found = []
+    winning = table[table["kind"] == "winning"]
+    for (model, task, fraction, ratio), rows in winning.groupby([*CELL, "ratio"], sort=False):
+        masks = list(read_masks(folder, rows).values())
+        if len(masks) > 1:
+            cell = (str(model), str(task), float(fraction))
+            found += [(cell, float(ratio), one) for one in agreement(masks)]
+    return found
+
+
+def _laws(gains: Sequence[Gain], transitions: Sequence[Transition]) -> list[Law]:
+    """Laws per share of the data; none for a single model."""
+    laws = []
+    for fraction in sorted({one.data_fraction for one in gains}, reverse=True):
+        for what in LAWS:
+            results = gains if what == "gain" else transitions
+            mine = [one for one in results if one.data_fraction == fraction]
+            if len({one.model for one in mine}) > 1:
+                points = points_of(mine, what)
+                laws.append(Law(fraction, points, size_law(points, what)))
+    return laws
