@@ -51,10 +51,10 @@ def _found_sentence(found: Sequence[Gain], gains: Sequence[Gain]) -> str:
 
 def _none_sentence(bounded: Sequence[Gain], pairs: int) -> str:
     best = max(bounded, key=lambda one: one.debiased.value or 0.0)
-    where = "the model" if pairs == 1 else f"any of the {count(pairs, PAIR, PAIRS)}"
+    many = "" if pairs == 1 else f" on any of the {count(pairs, PAIR, PAIRS)}"
+    most = "the" if pairs == 1 else "the largest"
     return (
-        f"No super ticket was found: for {where}, the 95 % interval of the de-biased gain over "
-        f"the dense model does not lie above 0; the largest is "
+        f"No super ticket was found{many}: {most} de-biased gain over the dense model is "
         f"{points(best.debiased.value, signed=True)} points ({_interval(best)}) for {_name(best)}, "
         f"where picking the best ratio by eye would have shown {points(best.naive, signed=True)} "
         f"and noise alone gives {points(best.null, signed=True)}."

@@ -7,7 +7,7 @@ import numpy as np
 from bigtickets.analysis.estimates import Array, Estimate, unavailable
 from bigtickets.analysis.fits import (
     Shape,
-    aicc,
+    aicc_of,
     logistic,
     polynomial,
     refined,
@@ -19,6 +19,7 @@ from bigtickets.analysis.resampling import permutation_p
 
 DRAWS = 400
 LEAST_LEVELS = 7
+SMOOTH = ("linear", "quadratic", "logistic")
 METHOD = "segmented least squares, bootstrapped likelihood-ratio region"
 
 
@@ -67,26 +68,32 @@ def find_break(
         return no_break(f"{levels} levels: a break needs at least {LEAST_LEVELS}", levels)
     if np.ptp(curve_L) <= 1e-12:
         return no_break("the curve is constant", levels)
-    bent, curved = segmented(x_L), refined(logistic(x_L), x_L, curve_L)
-    smooth = (polynomial(x_L, 1, "linear"), polynomial(x_L, 2, "quadratic"), curved)
-    squares_G = bent.squares(curve_L[None])[:, 0]
-    tests = [(other, _p_value(other, bent, curve_L, seed, spread_L)) for other in smooth]
-    scored = [(other.name, p, _aicc(other, curve_L)) for other, p in tests]
-    p_value = max(p for _, p in tests)
-    before, after = _slopes(bent, int(squares_G.argmin()), x_L, curve_L)
-    named = {name: value for name, _, value in scored if value is not None}
-    own = _aicc(bent, curve_L)
-    if own is not None:
-        named["segmented"] = own
+    spread_L = np.ones(levels) if spread_L is None else spread_L
+    scaled_L = curve_L / spread_L
+    bent = segmented(x_L, spread_L)
+    curved = refined(logistic(x_L, spread_L), x_L, spread_L, scaled_L)
+    line, parabola = (polynomial(x_L, spread_L, d, SMOOTH[d - 1]) for d in (1, 2))
+    scored = [
+        (smooth.name, _p_value(smooth, bent, scaled_L, seed), aicc_of(smooth, scaled_L))
+        for smooth in (line, parabola, curved)
+    ]
+    p_value = max(p for _, p, _ in scored)
+    squares_G = bent.squares(scaled_L[None])[:, 0]
+    if np.ptp(squares_G) <= 1e-9 * squares_G.max():
+        return no_break("the curve bends nowhere down", levels)
+    fitted_L = spread_L * bent.fitted(int(squares_G.argmin()), scaled_L)
+    slopes = np.diff(fitted_L) / np.diff(x_L)  # the break has two levels on either side
+    own = aicc_of(bent, scaled_L)
+    named = {name: value for name, _, value in (*scored, ("segmented", 0.0, own))}
     return Break(
-        at=_place(bent, squares_G, curve_L, confidence, seed, spread_L),
-        slope_before=before,
-        slope_after=after,
+        at=_place(bent, squares_G, scaled_L, confidence, seed),
+        slope_before=float(slopes[0]),
+        slope_after=float(slopes[-1]),
         supported=p_value <= 0.05,
         p_value=p_value,
         alternatives=tuple(scored),
         aicc=own,
-        best=min(named, key=lambda name: named[name]) if named else None,
+        best=_lowest(named),
         levels_used=levels,
     )
 
@@ -97,32 +104,25 @@ def no_break(reason: str, levels: int) -> Break:
     return Break(nothing, None, None, False, None, (), None, None, levels, reason)
 
 
-def _p_value(
-    smooth: Shape, bent: Shape, curve_L: Array, seed: int, spread_L: Array | None
-) -> float:
+def _lowest(criteria: dict[str, float | None]) -> str | None:
+    """Name of the lowest criterion."""
+    known = {name: value for name, value in criteria.items() if value is not None}
+    return min(known, key=lambda name: known[name]) if known else None
+
+
+def _p_value(smooth: Shape, bent: Shape, curve_L: Array, seed: int) -> float:
     """Parametric bootstrap of RSS_smooth / RSS_segmented under the smooth shape."""
     squares_G = smooth.squares(curve_L[None])[:, 0]
     observed = squares_G.min() / bent.least_squares(curve_L[None])[0]
-    draw_BL = simulated(smooth, int(squares_G.argmin()), curve_L, DRAWS, seed, spread_L)
+    draw_BL = simulated(smooth, int(squares_G.argmin()), curve_L, DRAWS, seed)
     ratio_B = smooth.least_squares(draw_BL) / bent.least_squares(draw_BL)
     return permutation_p(ratio_B, float(observed))
 
 
-def _aicc(fit: Shape, curve_L: Array) -> float | None:
-    return aicc(float(fit.least_squares(curve_L[None])[0]), len(curve_L), fit.parameters)
-
-
-def _place(
-    bent: Shape,
-    squares_G: Array,
-    curve_L: Array,
-    confidence: float,
-    seed: int,
-    spread_L: Array | None,
-) -> Estimate:
+def _place(bent: Shape, squares_G: Array, curve_L: Array, confidence: float, seed: int) -> Estimate:
     """The break with its interval; an end at the edge of where breaks are looked for is open."""
     tau_G = bent.grid_GQ[:, 0]
-    inside = region(bent, curve_L, DRAWS, confidence, seed, spread_L)[:, 0]
+    inside = region(bent, curve_L, DRAWS, confidence, seed)[:, 0]
     low, high = float(inside.min()), float(inside.max())
     step = float(tau_G[1] - tau_G[0])
     open_low, open_high = low <= tau_G[0] + step / 2, high >= tau_G[-1] - step / 2
@@ -134,10 +134,3 @@ def _place(
         method=METHOD,
         reason="the interval reaches the edge of the levels" if open_low or open_high else None,
     )
-
-
-def _slopes(bent: Shape, point: int, x_L: Array, curve_L: Array) -> tuple[float, float]:
-    """Slopes of the two lines: of the fit's first and last step, which lie on either side."""
-    fitted_L = bent.fitted(point, curve_L)
-    slope = np.diff(fitted_L) / np.diff(x_L)
-    return float(slope[0]), float(slope[-1])

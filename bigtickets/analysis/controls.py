@@ -1,19 +1,17 @@
-"""The sections about controls, model size, and agreement between seeds."""
+"""The section about controls, and the table of agreement between seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bigtickets.analysis.agreement import Agreement
-from bigtickets.analysis.blocks import Block, Gallery, Items, Section, Table, Text
-from bigtickets.analysis.cells import CELL_HEADER, YES, estimated, named_cell, plain, signed
+from bigtickets.analysis.blocks import Block, Section, Table, Text
+from bigtickets.analysis.cells import CELL_HEADER, estimated, named_cell, plain, signed
 from bigtickets.analysis.contrast import Contrast
 from bigtickets.analysis.evidence import gain_table
-from bigtickets.analysis.results import Cell, Law, Results
-from bigtickets.analysis.shown import size_pictures
+from bigtickets.analysis.results import Cell, Results
 from bigtickets.analysis.words import (
     DASH,
     cell_name,
     kind_name,
-    p_value,
     percent,
 )
 
@@ -53,56 +51,6 @@ def _contrast_row(one: Contrast) -> list[str]:
         ", ".join(differ) or "none",
         str(one.seeds),
         percent(one.size_gap) if one.size_gap is not None else DASH,
-    ]
-
-
-def size_section(results: Results) -> Section:
-    """Gain, collapse and sharpness against the size of the model."""
-    if not results.laws:
-        text = "Not to be had: one model says nothing about size."
-        return Section("size", "Size", [Text(text)])
-    models = max(len({point.model for point in law.points}) for law in results.laws)
-    note = (
-        "Two sizes are a difference, larger minus smaller, and not a trend."
-        if models == 2
-        else "Change per tenfold parameters, tasks as random effect; p: size labels permuted over "
-        "the models, with the least value that so few sizes can give."
-    )
-    rows = [_law_row(law) for law in results.laws]
-    headers = ["What", "Models", "Tasks", "Kind", "Change", "95 % interval", "Over tasks and seeds"]
-    table = Table("Model size", "lrrlrllrrl", [*headers, "p", "Least p", "Found"], rows)
-    left_out = [
-        f"{LAW_NAMES[law.law.what]}, {model} on {task}: {why}."
-        for law in results.laws
-        for model, task, why in law.law.left_out
-    ]
-    blocks: list[Block] = [Text(note, small=True), Gallery(size_pictures(results)), table]
-    if left_out:
-        blocks += [Text("Left out, and not at random:"), Items(left_out)]
-    return Section("size", "Size", blocks)
-
-
-LAW_NAMES = {
-    "gain": "De-biased gain (points)",
-    "collapse_sd": "Collapse point (% of the encoder)",
-    "sharpness": "Sharpness (1 / width of the fall)",
-}
-
-
-def _law_row(one: Law) -> list[str]:
-    law = one.law
-    shown: Callable[..., str] = signed if law.what != "sharpness" else plain
-    share = "" if one.data_fraction == 1 else f", {percent(one.data_fraction)} of the data"
-    return [
-        LAW_NAMES[law.what] + share,
-        str(len(law.models)),
-        str(len(law.tasks)),
-        law.kind,
-        *estimated(law.slope, shown),
-        estimated(law.bootstrap, shown)[1] if law.kind == "trend" else DASH,
-        p_value(law.p_permutation),
-        p_value(law.p_smallest),
-        YES[law.found],
     ]
 
 

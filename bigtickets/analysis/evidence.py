@@ -1,22 +1,27 @@
 """The sections about gain and collapse: each number with its interval, or why there is none."""
 
+import contextlib
+import math
 import re
 from collections.abc import Sequence
 
 from bigtickets.analysis.blocks import Block, Gallery, Items, Section, Table, Text
 from bigtickets.analysis.cells import CELL_HEADER, YES, estimated, named_cell, share, signed
 from bigtickets.analysis.gain import Gain, TasksGain
+from bigtickets.analysis.power import seeds_needed
 from bigtickets.analysis.results import Results
 from bigtickets.analysis.shown import gain_picture
-from bigtickets.analysis.transition import Transition
+from bigtickets.analysis.transition import POINT, Transition
 from bigtickets.analysis.words import (
     DASH,
     cell_name,
+    count,
     kind_name,
     p_value,
     percent,
     points,
 )
+from bigtickets.errors import InputError
 
 NOTHING_YET = "Not to be had: no winning ticket has been trained yet."
 
@@ -36,12 +41,32 @@ def gain_section(results: Results) -> Section:
     if any(one.naive is not None for one in results.gains):
         blocks.append(Gallery([gain_picture(results.gains)], "wide"))
     blocks.append(gain_table("Gain of the super ticket, in points", results.gains))
+    if needed := _seeds_needed(results.transitions):
+        blocks.append(Text(needed, small=True))
     if results.tasks_gains:
         blocks.append(_tasks_table(results.tasks_gains))
     if results.no_examples:
         cells = [f"{cell_name(*cell)}: {why}" for cell, why in results.no_examples]
         blocks += [Text("Intervals over seeds only, not over examples, because:"), Items(cells)]
     return Section("gain", "Gain of the super ticket", blocks)
+
+
+def _seeds_needed(transitions: Sequence[Transition]) -> str:
+    """What one point of precision would take, from the spread seen here; empty if it is unknown."""
+    seeds = []
+    for one in transitions:
+        # Dense and pruned runs of a seed share little: the difference has twice the variance.
+        spread = math.sqrt(2) * (one.delta_sd or 0.0)
+        with contextlib.suppress(InputError):
+            seeds.append(seeds_needed(POINT, spread).seeds)
+    if not seeds:
+        return ""
+    low, high = min(seeds), max(seeds)
+    many = count(high, "seed") if low == high else f"{low} to {high} seeds"
+    return (
+        f"With the spread seen here, knowing the difference at one ratio to within ± 1 point takes "
+        f"about {many}."
+    )
 
 
 def gain_table(caption: str, gains: Sequence[Gain], kinds: bool = False) -> Table:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bigtickets.analysis.estimates import Array, Estimate, unavailable
-from bigtickets.analysis.fits import Shape, aicc, logistic, refined, region
+from bigtickets.analysis.fits import Shape, aicc_of, logistic, polynomial, refined, region
 
 DRAWS = 400
 LEAST_LEVELS = 7
@@ -42,16 +42,15 @@ def fall(
     levels = len(x_L)
     if levels < LEAST_LEVELS:
         return no_fall(f"{levels} levels: a logistic fall needs at least {LEAST_LEVELS}")
-    curved = refined(logistic(x_L), x_L, curve_L)
-    squares_G = curved.squares(curve_L[None])[:, 0]
-    flat = aicc(float(((curve_L - curve_L.mean()) ** 2).sum()), levels, 1)
-    bent = aicc(float(squares_G.min()), levels, curved.parameters)
-    if np.ptp(curve_L) <= 1e-12 or bent is None or flat is None or bent >= flat:
+    spread_L = np.ones(levels) if spread_L is None else spread_L
+    scaled_L = curve_L / spread_L
+    curved = refined(logistic(x_L, spread_L), x_L, spread_L, scaled_L)
+    if np.ptp(curve_L) <= 1e-12 or not _beats_constant(curved, x_L, spread_L, scaled_L):
         return no_fall("no fall: a constant explains the curve as well")
-    best = int(squares_G.argmin())
-    inside_RQ = region(curved, curve_L, DRAWS, confidence, seed, spread_L)
+    best = int(curved.squares(scaled_L[None])[:, 0].argmin())
+    inside_RQ = region(curved, scaled_L, DRAWS, confidence, seed)
     middle, scale = (float(p) for p in curved.grid_GQ[best])
-    top, bottom = _ends(curved, best, x_L, curve_L, middle, scale)
+    top, bottom = _ends(x_L, spread_L * curved.fitted(best, scaled_L), middle, scale)
     return LogisticFall(
         _midpoint(middle, inside_RQ, x_L, confidence),
         _width(scale, inside_RQ, x_L, confidence),
@@ -60,17 +59,21 @@ def fall(
     )
 
 
+def _beats_constant(curved: Shape, x_L: Array, spread_L: Array, scaled_L: Array) -> bool:
+    """Whether the fall has the lower AICc."""
+    flat = polynomial(x_L, spread_L, 0, "constant")
+    bent, plain = (aicc_of(shape, scaled_L) for shape in (curved, flat))
+    return bent is not None and plain is not None and bent < plain
+
+
 def no_fall(reason: str) -> LogisticFall:
     """The answer where there is no fall to measure."""
     return LogisticFall(unavailable(reason), unavailable(reason), None, None, reason)
 
 
-def _ends(
-    curved: Shape, best: int, x_L: Array, curve_L: Array, middle: float, scale: float
-) -> tuple[float, float]:
+def _ends(x_L: Array, fitted_L: Array, middle: float, scale: float) -> tuple[float, float]:
     """Top and bottom of the fitted fall."""
     step_L = 1 / (1 + np.exp(np.clip((x_L - middle) / scale, -500, 500)))
-    fitted_L = curved.fitted(best, curve_L)
     size = float(np.ptp(fitted_L)) / max(float(np.ptp(step_L)), 1e-12)
     bottom = float(fitted_L[0] - size * step_L[0])
     return bottom + size, bottom

@@ -4,7 +4,9 @@ Every shape is linear in all but one or two parameters, so those are searched on
 the rest is solved exactly (variable projection, Golub and Pereyra 1973): one matrix product fits
 a thousand bootstrap curves at every grid point at once, without starting values or iterations
 that stop in the wrong place. Shapes are fitted to level means, whose scatter about a shape holds
-the seeds' noise and also what a level's ticket has of its own.
+the seeds' noise and also what a level's ticket has of its own. Collapsed levels scatter more, so
+everything here is in units of each level's spread (`spread_L`): curves come divided by it, which
+makes least squares weighted, and go back by multiplying.
 """
 
 import math
@@ -75,43 +77,43 @@ class Shape:
         return curve_L - rest_L + size * bend_L
 
 
-def polynomial(x_L: Array, degree: int, name: str) -> Shape:
+def polynomial(x_L: Array, spread_L: Array, degree: int, name: str) -> Shape:
     """Powers of x up to `degree`."""
     nothing = np.zeros((0, len(x_L)))
-    return Shape(name, _powers(x_L, degree), nothing, np.zeros((0, 0)))
+    return Shape(name, _powers(x_L, spread_L, degree), nothing, np.zeros((0, 0)))
 
 
-def segmented(x_L: Array, points: int = 401) -> Shape:
+def segmented(x_L: Array, spread_L: Array, points: int = 401) -> Shape:
     """a + b x + c max(x - tau, 0) with c <= 0: two lines that bend down at tau.
 
     tau has at least two levels on either side (Muggeo 2003 has the model).
     """
     tau_G = np.linspace(x_L[1], x_L[-2], points)
-    bend_GL = np.maximum(x_L - tau_G[:, None], 0.0)
-    line_PL = _powers(x_L, 1)
+    bend_GL = np.maximum(x_L - tau_G[:, None], 0.0) / spread_L
+    line_PL = _powers(x_L, spread_L, 1)
     return Shape("segmented", line_PL, _beyond(line_PL, bend_GL), tau_G[:, None], sign=-1)
 
 
-def logistic(x_L: Array, middles: int = 121, scales: int = 25) -> Shape:
+def logistic(x_L: Array, spread_L: Array, middles: int = 91, scales: int = 21) -> Shape:
     """bottom + fall / (1 + exp((x - m) / s)) with fall >= 0; its 90-10 width is 2 ln(9) s.
 
     m runs from the first level to half a range beyond the last, s from 1 % of the range to all.
     """
     span = x_L[-1] - x_L[0]
     middle = np.linspace(x_L[0], x_L[-1] + span / 2, middles)
-    return _logistic(x_L, middle, span * np.geomspace(0.01, 1.0, scales))
+    return _logistic(x_L, spread_L, middle, span * np.geomspace(0.01, 1.0, scales))
 
 
-def refined(coarse: Shape, x_L: Array, curve_L: Array) -> Shape:
-    """A logistic family with a twentyfold finer grid around the best point of this curve.
+def refined(coarse: Shape, x_L: Array, spread_L: Array, curve_L: Array) -> Shape:
+    """A logistic family with a ten times finer grid around the best point of this curve.
 
     Precise curves fix the midpoint better than any affordable grid over the whole range.
     """
     middle, scale = coarse.grid_GQ[int(coarse.squares(curve_L[None])[:, 0].argmin())]
     span = x_L[-1] - x_L[0]
-    middles = middle + span * np.linspace(-0.025, 0.025, 81)
-    scales = np.clip(scale * np.geomspace(1 / 1.5, 1.5, 31), 0.01 * span, span)
-    fine = _logistic(x_L, middles, scales)
+    middles = middle + span * np.linspace(-0.025, 0.025, 41)
+    scales = np.clip(scale * np.geomspace(1 / 1.5, 1.5, 21), 0.01 * span, span)
+    fine = _logistic(x_L, spread_L, middles, scales)
     return replace(
         coarse,
         bend_GL=np.concatenate([coarse.bend_GL, fine.bend_GL]),
@@ -119,17 +121,17 @@ def refined(coarse: Shape, x_L: Array, curve_L: Array) -> Shape:
     )
 
 
-def _logistic(x_L: Array, middle: Array, scale: Array) -> Shape:
+def _logistic(x_L: Array, spread_L: Array, middle: Array, scale: Array) -> Shape:
     """The logistic family on the product of two grids."""
     grid_GQ = np.stack(np.meshgrid(middle, scale, indexing="ij"), -1).reshape(-1, 2)
     fall_GL = 1 / (1 + np.exp(np.clip((x_L - grid_GQ[:, :1]) / grid_GQ[:, 1:], -500, 500)))
-    flat_PL = _powers(x_L, 0)
-    return Shape("logistic", flat_PL, _beyond(flat_PL, fall_GL), grid_GQ)
+    flat_PL = _powers(x_L, spread_L, 0)
+    return Shape("logistic", flat_PL, _beyond(flat_PL, fall_GL / spread_L), grid_GQ)
 
 
-def _powers(x_L: Array, degree: int) -> Array:
+def _powers(x_L: Array, spread_L: Array, degree: int) -> Array:
     """Orthonormal basis of the polynomials on the levels (P, L)."""
-    q_LP, _ = np.linalg.qr(np.vander(x_L, degree + 1, increasing=True))
+    q_LP, _ = np.linalg.qr(np.vander(x_L, degree + 1, increasing=True) / spread_L[:, None])
     return np.ascontiguousarray(q_LP.T)
 
 
@@ -152,9 +154,12 @@ def aicc(squares: float, levels: int, parameters: int) -> float | None:
     return criterion + 2 * k * (k + 1) / (levels - k - 1)
 
 
-def region(
-    fit: Shape, curve_L: Array, draws: int, confidence: float, seed: int, spread_L: Array | None
-) -> Array:
+def aicc_of(fit: Shape, curve_L: Array) -> float | None:
+    """AICc of a family's best fit."""
+    return aicc(float(fit.least_squares(curve_L[None])[0]), len(curve_L), fit.parameters)
+
+
+def region(fit: Shape, curve_L: Array, draws: int, confidence: float, seed: int) -> Array:
     """Non-linear parameters that the curve does not speak against (R, Q).
 
     Inverts F(p) = (RSS(p) - RSS_min) / RSS_min at the quantile that F has at the fitted
@@ -164,7 +169,7 @@ def region(
     """
     squares_G = fit.squares(curve_L[None])[:, 0]
     best = int(squares_G.argmin())
-    draw_BL = simulated(fit, best, curve_L, draws, seed, spread_L)
+    draw_BL = simulated(fit, best, curve_L, draws, seed)
     least_B = fit.least_squares(draw_BL)
     excess_B = (fit.at(best).least_squares(draw_BL) - least_B) / least_B
     threshold = float(np.quantile(excess_B, confidence))
@@ -172,17 +177,10 @@ def region(
     return fit.grid_GQ[(squares_G - least) / least <= threshold + TINY]
 
 
-def simulated(
-    fit: Shape, point: int, curve_L: Array, draws: int, seed: int, spread_L: Array | None
-) -> Array:
-    """Curves from a fit with Gaussian errors of its residual variance (B, L).
-
-    `spread_L`: relative standard deviations of the levels, for collapsed levels scatter more.
-    """
+def simulated(fit: Shape, point: int, curve_L: Array, draws: int, seed: int) -> Array:
+    """Curves from a fit with Gaussian errors of its residual variance (B, L)."""
     mean_L = fit.fitted(point, curve_L)
     freedom = max(len(curve_L) - fit.parameters, 1)
     sigma = math.sqrt(float(((curve_L - mean_L) ** 2).sum()) / freedom)
     rng = np.random.default_rng([seed, 6])
-    relative_L = np.ones_like(curve_L) if spread_L is None else spread_L
-    relative_L = relative_L / np.sqrt(np.mean(relative_L**2))
-    return mean_L + sigma * relative_L * rng.standard_normal((draws, len(curve_L)))
+    return mean_L + sigma * rng.standard_normal((draws, len(curve_L)))

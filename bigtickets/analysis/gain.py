@@ -129,7 +129,8 @@ def gain_over_tasks(gains: Sequence[Gain], confidence: float = 0.95) -> TasksGai
 
     `these_tasks`: the tasks' variances add up, degrees of freedom by Satterthwaite.
     `new_tasks`: Student's t over the tasks' gains, whose spread holds that of tasks, seeds and
-    examples together: the two-level interval. Both are unavailable if a task has no gain.
+    examples together: the two-level interval; two tasks may agree by chance, so it is never
+    narrower than the other. Both are unavailable if a task has no gain.
     """
     p_values = [one.p_value for one in gains]
     these = _these_tasks([one.debiased for one in gains], confidence)
@@ -142,7 +143,7 @@ def gain_over_tasks(gains: Sequence[Gain], confidence: float = 0.95) -> TasksGai
         value=first.value,
         tasks=tuple(one.task for one in gains),
         these_tasks=these,
-        new_tasks=_new_tasks([one.debiased.value for one in gains], confidence),
+        new_tasks=_new_tasks([one.debiased.value for one in gains], these, confidence),
         naive=mean_or_none([one.naive for one in gains]),
         null=mean_or_none([one.null for one in gains]),
         p_value=None if None in p_values else float(stats.combine_pvalues(p_values).pvalue),
@@ -167,11 +168,14 @@ def _these_tasks(estimates: Sequence[Estimate], confidence: float) -> Estimate:
     return t_interval(values, error, df, confidence, "t over seeds, tasks fixed")
 
 
-def _new_tasks(values: Sequence[float | None], confidence: float) -> Estimate:
-    """Student's t over the tasks' values."""
+def _new_tasks(values: Sequence[float | None], these: Estimate, confidence: float) -> Estimate:
+    """Student's t over the tasks' values, and at least the interval for these tasks alone."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return unavailable("a task has no de-biased gain", confidence)
     if len(known) == 1:
         return unavailable("one task says nothing about others", confidence)
-    return replace(mean_interval(known, confidence), method="t over tasks")
+    over = replace(mean_interval(known, confidence), method="t over tasks")
+    if over.low is None or over.high is None or these.low is None or these.high is None:
+        return over
+    return replace(over, low=min(over.low, these.low), high=max(over.high, these.high))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bigtickets.analysis import controls, evidence, origin, shown
+from bigtickets.analysis import bysize, controls, evidence, origin, shown
 from bigtickets.analysis.answer import answer
 from bigtickets.analysis.blocks import Block, Gallery, Items, Lead, Picture, Report, Section, Text
 from bigtickets.analysis.markdown import markdown
@@ -91,7 +91,7 @@ def compose(folder: RunFolder, table: pd.DataFrame) -> Report:
         evidence.gain_section(results),
         evidence.phases_section(results),
         controls.controls_section(results),
-        controls.size_section(results),
+        bysize.size_section(results),
         _kept_section(folder, table, results),
         origin.completeness(table, missing, planned),
         origin.numbers(levels),

@@ -7,6 +7,7 @@ from itertools import groupby
 import pandas as pd
 
 from bigtickets.analysis.agreement import Agreement, agreement
+from bigtickets.analysis.collapse import DataCollapse, data_collapse
 from bigtickets.analysis.contrast import Contrast, contrasts
 from bigtickets.analysis.curves import Curve, curves
 from bigtickets.analysis.examples import Examples
@@ -16,6 +17,7 @@ from bigtickets.analysis.predictions import examples_of_cell
 from bigtickets.analysis.sizes import SizeLaw, SizePoint, What, points_of, size_law
 from bigtickets.analysis.table import CELL
 from bigtickets.analysis.transition import Transition, transition
+from bigtickets.analysis.words import percent
 from bigtickets.study.folder import RunFolder
 
 Cell = tuple[str, str, float]
@@ -54,6 +56,8 @@ class Results:
     agreements: Sequence[tuple[Cell, float, Agreement]]
     """Of the winning tickets of different seeds, per cell, ratio and unit type."""
     laws: Sequence[Law]
+    collapses: Sequence[tuple[str, DataCollapse]]
+    """Exploratory, per task, where there are three sizes."""
     no_examples: Sequence[tuple[Cell, str]]
     """Cells whose evaluation examples cannot be resampled, and why."""
 
@@ -78,6 +82,7 @@ def analyse(folder: RunFolder, table: pd.DataFrame) -> Results:
         contrasts=contrasts(table, [p for p in PAIRS if p[1] in kinds]) if winning else [],
         agreements=_agreements(folder, table),
         laws=_laws(gains, transitions),
+        collapses=_collapses(table),
         no_examples=refused,
     )
 
@@ -118,6 +123,19 @@ def _agreements(folder: RunFolder, table: pd.DataFrame) -> list[tuple[Cell, floa
         if len(masks) > 1:
             cell = (str(model), str(task), float(fraction))
             found += [(cell, float(ratio), one) for one in agreement(masks)]
+    return found
+
+
+def _collapses(table: pd.DataFrame) -> list[tuple[str, DataCollapse]]:
+    """One per task and share of the data; few models give none."""
+    if table["model"].nunique() < 3:
+        return []
+    found = []
+    rescaled = curves(table, value="rescaled")
+    for task, fraction in dict.fromkeys((c.task, c.data_fraction) for c in rescaled):
+        mine = [c for c in rescaled if (c.task, c.data_fraction) == (task, fraction)]
+        name = task if fraction == 1 else f"{task}, {percent(fraction)} of the data"
+        found.append((name, data_collapse(mine)))
     return found
 
 

@@ -114,27 +114,28 @@ def size_law(
     """
     known = [p for p in points if p.value is not None and math.isfinite(p.value)]
     left = [p for p in points if p not in known]
-    frame = pd.DataFrame(
-        [
-            (p.model, math.log10(p.parameters), p.task, p.value, p.standard_error, p.df)
-            for p in known
-        ],
-        columns=["model", "size", "task", "value", "error", "df"],
-    ).astype({"value": float, "size": float, "error": float, "df": float})
+    frame = _frame(known)
     sizes = frame["size"].nunique()
-    law = _frame_of_law(what, frame, left, confidence)
+    law = _no_law(what, frame, left, confidence)
     if sizes < 2:
         return law
-    if sizes == 2:
-        found = difference(frame, confidence)
-        return replace(
-            law, kind="difference", slope=found, found=found.excludes(),
-            note="two sizes: a difference, not a trend",
-        )  # fmt: skip
-    return _trend(law, frame, confidence, seed)
+    if sizes > 2:
+        return _trend(law, frame, confidence, seed)
+    found = difference(frame, confidence)
+    note = "two sizes: a difference between these models, not a trend"
+    return replace(law, kind="difference", slope=found, found=found.excludes(), note=note)
 
 
-def _frame_of_law(
+def _frame(known: Sequence[SizePoint]) -> pd.DataFrame:
+    """The points as `bigtickets.analysis.trend` takes them."""
+    rows = [
+        (p.model, math.log10(p.parameters), p.task, p.value, p.standard_error, p.df) for p in known
+    ]
+    frame = pd.DataFrame(rows, columns=["model", "size", "task", "value", "error", "df"])
+    return frame.astype({"value": float, "size": float, "error": float, "df": float})
+
+
+def _no_law(
     what: str, frame: pd.DataFrame, left: Sequence[SizePoint], confidence: float
 ) -> SizeLaw:
     """The law that claims nothing yet."""

@@ -1,5 +1,6 @@
 """What the commands do, one function each; `bigtickets.cli` only reads the words."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from bigtickets.errors import BigticketsError, InputError, Interrupted, TrialsFa
 from bigtickets.running import local
 from bigtickets.running.progress import Progress
 from bigtickets.running.signals import Stop
+from bigtickets.running.words import command, run_again
 from bigtickets.study.claims import Claims, new_owner
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.reader import read_study
@@ -31,7 +33,7 @@ def run(study_path: Path, out: Path | None, jobs: int | None) -> None:
     if stop.asked():
         raise Interrupted(
             f"stopped early; {state.counts['done']} of {len(steps)} steps are done\n"
-            f"next: bigtickets run {study_path}{_out_words(out)}   (goes on where it stopped)"
+            f"next: {run_again(study_path, out)}   (goes on where it stopped)"
         )
     finish(folder, state)
 
@@ -47,7 +49,7 @@ def finish(folder: RunFolder, state: RunState) -> None:
         raise TrialsFailed(
             f"{len(failed)} steps failed, {len(state.of('blocked'))} more wait for them; "
             f"first: {failed[0].label} ({first.failure}): {first.message}\n"
-            f"next: bigtickets status {folder.root}   then: bigtickets retry {folder.root}"
+            f"next: {command('status', folder.root)}   then: {command('retry', folder.root)}"
         )
     if state.counts["done"] < len(state.steps):
         raise BigticketsError(
@@ -71,7 +73,7 @@ def prefetch(study_path: Path, out: Path | None) -> None:
     stop = Stop()
     stop.install()
     _, folder = prepare(study_path, out, stop)
-    print(f"everything is in {folder.root}\nnext: bigtickets run {study_path}{_out_words(out)}")
+    print(f"everything is in {folder.root}\nnext: {run_again(study_path, out)}")
 
 
 def prepare(study_path: Path, out: Path | None, stop: Stop) -> tuple[StudySpec, RunFolder]:
@@ -106,7 +108,7 @@ def report(root: Path) -> None:
 
     print(summary_table(read_table(folder)))
     print(f"\nreport: {paths.html}")
-    print(f"next: open it in a browser, or: tensorboard --logdir {folder.tb}")
+    print(f"next: open it in a browser, or: tensorboard --logdir {shlex.quote(str(folder.tb))}")
 
 
 def retry(root: Path) -> None:
@@ -118,7 +120,7 @@ def retry(root: Path) -> None:
         claims.reopen(step.id)
     print(f"{len(failed)} failed steps may be tried again")
     if failed:
-        print(f"next: bigtickets run {folder.study_yaml} --out {folder.root}")
+        print(f"next: {run_again(folder.study_yaml, folder.root)}")
 
 
 def say(text: str) -> None:
@@ -151,10 +153,6 @@ def read_study_name(path: Path) -> str | None:
         return str(load_yaml(path).get("study"))
     except BigticketsError:
         return None
-
-
-def _out_words(out: Path | None) -> str:
-    return f" --out {out}" if out else ""
 
 
 def guarded(action: Callable[[], None]) -> int:

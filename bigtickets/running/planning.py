@@ -8,6 +8,7 @@ from typing import Any
 
 from bigtickets.errors import BigticketsError
 from bigtickets.files import read_json
+from bigtickets.running.words import run_again
 from bigtickets.study.fingerprint import model_config
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.reader import read_study
@@ -69,7 +70,7 @@ def plan(study_path: Path, out: Path | None, as_json: bool) -> None:
     hours = facts["hours"]
     print(f"  about {_duration(hours)} of compute ({facts['speed_from']})")
     print(f"  about {facts['disk_gb']:.2f} GiB of disk")
-    print(f"next: bigtickets run {study_path}")
+    print(f"next: {run_again(study_path, out)}")
 
 
 def plan_facts(study: StudySpec, folder: RunFolder) -> dict[str, Any]:

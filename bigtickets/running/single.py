@@ -154,4 +154,4 @@ def _save_pruned(context: Context, target: Step, save: Path) -> None:
         model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
     )
     save_pruned(network, tokenizer, save, ticket)
-    print(f"next: python -c \"from bigtickets import load_pruned; print(load_pruned('{save}'))\"")
+    print(f"in Python: from bigtickets import load_pruned; model = load_pruned({str(save)!r})")

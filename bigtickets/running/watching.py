@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from bigtickets.running.words import command, run_again
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.state import RunState, read_state
 from bigtickets.study.steps import Step
@@ -78,7 +79,7 @@ def _failed(state: RunState, step: Step) -> dict[str, Any]:
 
 def _next(folder: RunFolder, state: RunState) -> str:
     if state.of("failed"):
-        return f"bigtickets logs {folder.root} {state.of('failed')[0].id}"
+        return command("logs", folder.root, state.of("failed")[0].id)
     if state.counts["done"] == len(state.steps):
-        return f"bigtickets report {folder.root}"
-    return f"bigtickets run {folder.study_yaml} --out {folder.root}"
+        return command("report", folder.root)
+    return run_again(folder.study_yaml, folder.root)

@@ -7,6 +7,7 @@ trials, because most of them are shorter than a process's start.
 import argparse
 import contextlib
 import errno
+import gc
 import os
 import sys
 import threading
@@ -126,6 +127,8 @@ def _run(context: Context, step: Step, claim: Claim) -> None:
             # The other ranks may be waiting in a collective; only a new group is clean.
             os._exit(BigticketsError.exit_code)
         return
+    # Engine and model refer to each other; a worker that waited for the collector would grow.
+    gc.collect()
     if context.ranks.first:
         context.claims.forget(step.id)
         print(f"done in {time.monotonic() - started:.1f} s", flush=True)

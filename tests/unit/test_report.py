@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from _synthetic_run import each_seed, make_run, reported_run, study
 
-from bigtickets.analysis import blocks
+from bigtickets.analysis import blocks, bysize
 from bigtickets.analysis.markdown import markdown
 from bigtickets.analysis.page import page
 from bigtickets.analysis.report import ReportPaths, build_report
+from bigtickets.analysis.results import analyse
 from bigtickets.analysis.table import read_table
 from bigtickets.errors import InputError
 from bigtickets.study.folder import RunFolder
@@ -232,3 +233,16 @@ def test_blocks_as_html_and_markdown() -> None:
     assert "````yaml\na ``` b\n<i>\n````" in text
     assert "| x\\|y | 1 |" in text
     assert "- &lt;one&gt;" in text
+
+
+def test_three_sizes_are_a_trend_with_its_least_p_value(tmp_path: Path) -> None:
+    spec = study(models=("L3", "L6", "L12"), tasks=("movie",), ratios=(0.0, 0.2, 0.5, 0.8))
+    results = analyse(folder := make_run(tmp_path / "run", spec), read_table(folder))
+    tables = [b for b in bysize.size_section(results).blocks if isinstance(b, blocks.Table)]
+    assert [t.caption for t in tables] == [
+        "Model size",
+        "Collapse of the curves of all sizes (exploratory)",
+    ]
+    gain = tables[0].rows[0]
+    assert gain[3] == "trend"
+    assert gain[tables[0].headers.index("Least p")] not in ("–", "")
