@@ -20,15 +20,15 @@ from scipy import stats
 from scipy.special import expit
 from statsmodels.stats.proportion import proportion_confint
 
-from bigtickets.analysis.agreement import krippendorff_alpha
-from bigtickets.analysis.contrast import contrast
-from bigtickets.analysis.curves import Curve
-from bigtickets.analysis.estimates import Estimate
-from bigtickets.analysis.examples import contributions
-from bigtickets.analysis.gain import Gain, gain, gain_over_tasks
-from bigtickets.analysis.power import expected_null_gain, seeds_needed
-from bigtickets.analysis.sizes import SizePoint, size_law
-from bigtickets.analysis.transition import Transition, transition
+from bigtickets.analysis.statistics.agreement import krippendorff_alpha
+from bigtickets.analysis.statistics.contrast import contrast
+from bigtickets.analysis.statistics.curves import Curve
+from bigtickets.analysis.statistics.estimates import Estimate
+from bigtickets.analysis.statistics.examples import contributions
+from bigtickets.analysis.statistics.gain import Gain, gain, gain_over_tasks
+from bigtickets.analysis.statistics.power import expected_null_gain, seeds_needed
+from bigtickets.analysis.statistics.sizes import SizePoint, size_law
+from bigtickets.analysis.statistics.transition import Transition, transition
 
 Array = NDArray[np.float64]
 SD = 0.008

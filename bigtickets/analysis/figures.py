@@ -19,11 +19,11 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from numpy.typing import ArrayLike, NDArray
 
-from bigtickets.analysis.estimates import Estimate
-from bigtickets.analysis.kept import KeptLevel
-from bigtickets.analysis.palette import DASHES, LIGHT, MARKERS, MODEL_MARKERS, STYLE
-from bigtickets.analysis.ticks import apart, legend_label, rectangles, some
-from bigtickets.analysis.words import DASH, kind_name, metric_name, size
+from bigtickets.analysis.sections.kept import KeptLevel
+from bigtickets.analysis.statistics.estimates import Estimate
+from bigtickets.analysis.writing.palette import DASHES, LIGHT, MARKERS, MODEL_MARKERS, STYLE
+from bigtickets.analysis.writing.ticks import apart, legend_label, rectangles, some
+from bigtickets.analysis.writing.words import DASH, kind_name, metric_name, size
 
 X_LABEL = "Encoder weights removed (%)"
 

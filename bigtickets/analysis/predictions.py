@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from bigtickets.analysis.estimates import Array
-from bigtickets.analysis.examples import METRICS, Combine, MeanExamples
+from bigtickets.analysis.statistics.estimates import Array
+from bigtickets.analysis.statistics.examples import METRICS, Combine, MeanExamples
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.tasks import METRICS as HEADLINES
 

@@ -5,16 +5,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from bigtickets.analysis import bysize, controls, evidence, origin, shown
-from bigtickets.analysis.answer import answer
-from bigtickets.analysis.blocks import Block, Gallery, Items, Lead, Picture, Report, Section, Text
-from bigtickets.analysis.markdown import markdown
-from bigtickets.analysis.means import mean_scores
-from bigtickets.analysis.page import page
 from bigtickets.analysis.results import Results, analyse
+from bigtickets.analysis.sections import bysize, controls, evidence, origin, shown
+from bigtickets.analysis.sections.answer import answer
+from bigtickets.analysis.sections.means import mean_scores
 from bigtickets.analysis.table import missing_trials, planned_trials, read_table, write_tables
-from bigtickets.analysis.terminal import summary_table
-from bigtickets.analysis.words import count, kind_name, listed, percent, size
+from bigtickets.analysis.writing.blocks import (
+    Block,
+    Gallery,
+    Items,
+    Lead,
+    Picture,
+    Report,
+    Section,
+    Text,
+)
+from bigtickets.analysis.writing.markdown import markdown
+from bigtickets.analysis.writing.page import page
+from bigtickets.analysis.writing.terminal import summary_table
+from bigtickets.analysis.writing.words import count, kind_name, listed, percent, size
 from bigtickets.errors import BigticketsError, InputError
 from bigtickets.files import write_bytes
 from bigtickets.study.folder import RunFolder

@@ -6,18 +6,18 @@ from itertools import groupby
 
 import pandas as pd
 
-from bigtickets.analysis.agreement import Agreement, agreement
-from bigtickets.analysis.collapse import DataCollapse, data_collapse
-from bigtickets.analysis.contrast import Contrast, contrasts
-from bigtickets.analysis.curves import Curve, curves
-from bigtickets.analysis.examples import Examples
-from bigtickets.analysis.gain import Gain, TasksGain, gain, gain_over_tasks
-from bigtickets.analysis.kept import read_masks
 from bigtickets.analysis.predictions import examples_of_cell
-from bigtickets.analysis.sizes import SizeLaw, SizePoint, What, points_of, size_law
+from bigtickets.analysis.sections.kept import read_masks
+from bigtickets.analysis.statistics.agreement import Agreement, agreement
+from bigtickets.analysis.statistics.collapse import DataCollapse, data_collapse
+from bigtickets.analysis.statistics.contrast import Contrast, contrasts
+from bigtickets.analysis.statistics.curves import Curve, curves
+from bigtickets.analysis.statistics.examples import Examples
+from bigtickets.analysis.statistics.gain import Gain, TasksGain, gain, gain_over_tasks
+from bigtickets.analysis.statistics.sizes import SizeLaw, SizePoint, What, points_of, size_law
+from bigtickets.analysis.statistics.transition import Transition, transition
 from bigtickets.analysis.table import CELL
-from bigtickets.analysis.transition import Transition, transition
-from bigtickets.analysis.words import percent
+from bigtickets.analysis.writing.words import percent
 from bigtickets.study.folder import RunFolder
 
 Cell = tuple[str, str, float]

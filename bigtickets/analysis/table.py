@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from bigtickets.analysis.words import KINDS
+from bigtickets.analysis.writing.words import KINDS
 from bigtickets.errors import DamagedError, InputError
 from bigtickets.files import read_json, write_bytes
 from bigtickets.study.folder import RunFolder

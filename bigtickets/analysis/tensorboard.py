@@ -24,11 +24,11 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.text.plugin_data_pb2 import TextPluginData
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from bigtickets.analysis.means import mean_scores
 from bigtickets.analysis.report import finished_trials
+from bigtickets.analysis.sections.means import mean_scores
 from bigtickets.analysis.table import CELL
-from bigtickets.analysis.terminal import summary_table
-from bigtickets.analysis.words import percent
+from bigtickets.analysis.writing.terminal import summary_table
+from bigtickets.analysis.writing.words import percent
 from bigtickets.files import write_bytes
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.state import read_state

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from _known_truth import is_plain
 
-from bigtickets.analysis.agreement import agreement, krippendorff_alpha, pairwise_iou
+from bigtickets.analysis.statistics.agreement import agreement, krippendorff_alpha, pairwise_iou
 from bigtickets.errors import InputError
 
 

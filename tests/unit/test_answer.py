@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigtickets.analysis.answer import answer
-from bigtickets.analysis.contrast import contrasts
-from bigtickets.analysis.curves import curves
-from bigtickets.analysis.estimates import Estimate
-from bigtickets.analysis.gain import gain
 from bigtickets.analysis.results import Results
-from bigtickets.analysis.transition import transition
-from bigtickets.analysis.words import interval, listed, percent, points, size
+from bigtickets.analysis.sections.answer import answer
+from bigtickets.analysis.statistics.contrast import contrasts
+from bigtickets.analysis.statistics.curves import curves
+from bigtickets.analysis.statistics.estimates import Estimate
+from bigtickets.analysis.statistics.gain import gain
+from bigtickets.analysis.statistics.transition import transition
+from bigtickets.analysis.writing.words import interval, listed, percent, points, size
 
 RATIOS = np.arange(1, 9) / 10
 

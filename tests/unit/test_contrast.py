@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from _known_truth import is_at_least, is_at_most, is_plain, table_of, truth
 
-from bigtickets.analysis.contrast import contrast, contrasts
+from bigtickets.analysis.statistics.contrast import contrast, contrasts
 from bigtickets.errors import InputError
 
 

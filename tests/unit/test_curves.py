@@ -7,8 +7,8 @@ from _known_truth import table_of
 from scipy import stats
 from sklearn import metrics
 
-from bigtickets.analysis.curves import curves
-from bigtickets.analysis.examples import examples_of, metric_examples, shared_variance
+from bigtickets.analysis.statistics.curves import curves
+from bigtickets.analysis.statistics.examples import examples_of, metric_examples, shared_variance
 from bigtickets.errors import InputError
 
 SCORES = {

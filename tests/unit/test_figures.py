@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from _synthetic_run import shared_run
 
-from bigtickets.analysis.estimates import Estimate, unavailable
 from bigtickets.analysis.figures import (
     curve_figure,
     gain_figure,
@@ -19,13 +18,14 @@ from bigtickets.analysis.figures import (
     size_figure,
     svg_text,
 )
-from bigtickets.analysis.kept import KeptLevel, kept_levels, masks_of, read_masks
-from bigtickets.analysis.means import mean_scores
-from bigtickets.analysis.palette import DARK, LIGHT
-from bigtickets.analysis.shown import file_name, of_cell
-from bigtickets.analysis.svg import inline_svg
+from bigtickets.analysis.sections.kept import KeptLevel, kept_levels, masks_of, read_masks
+from bigtickets.analysis.sections.means import mean_scores
+from bigtickets.analysis.sections.shown import file_name, of_cell
+from bigtickets.analysis.statistics.estimates import Estimate, unavailable
 from bigtickets.analysis.table import read_table
-from bigtickets.analysis.ticks import apart, rectangles, some
+from bigtickets.analysis.writing.palette import DARK, LIGHT
+from bigtickets.analysis.writing.svg import inline_svg
+from bigtickets.analysis.writing.ticks import apart, rectangles, some
 from bigtickets.errors import DamagedError
 
 CELL = ("L3", "movie", 1.0)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from _known_truth import is_at_least, is_at_most, is_plain, table_of, truth
 
-from bigtickets.analysis.crossfit import crossfit
-from bigtickets.analysis.curves import curves
-from bigtickets.analysis.examples import contributions
-from bigtickets.analysis.gain import gain, gain_over_tasks
-from bigtickets.analysis.levels import level_estimates
-from bigtickets.analysis.resampling import (
+from bigtickets.analysis.statistics.crossfit import crossfit
+from bigtickets.analysis.statistics.curves import curves
+from bigtickets.analysis.statistics.examples import contributions
+from bigtickets.analysis.statistics.gain import gain, gain_over_tasks
+from bigtickets.analysis.statistics.levels import level_estimates
+from bigtickets.analysis.statistics.resampling import (
     expanded_interval,
     half_splits,
     multiplier_draws,

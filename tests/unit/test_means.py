@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bigtickets.analysis.means import mean_scores, score_limits
+from bigtickets.analysis.sections.means import mean_scores, score_limits
 
 SCORES = {0.0: [0.80, 0.82, 0.84], 0.5: [0.70, 0.75, 0.71]}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from _known_truth import is_at_least, truth
 
-from bigtickets.analysis.power import expected_null_gain, half_width, seeds_needed
+from bigtickets.analysis.statistics.power import expected_null_gain, half_width, seeds_needed
 from bigtickets.errors import InputError
 
 

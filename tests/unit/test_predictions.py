@@ -9,7 +9,7 @@ from _synthetic_run import shared_run
 from safetensors.numpy import save_file
 
 from bigtickets.analysis.predictions import examples_of_cell
-from bigtickets.analysis.shown import of_cell
+from bigtickets.analysis.sections.shown import of_cell
 from bigtickets.analysis.table import read_table
 from bigtickets.study.folder import RunFolder
 from bigtickets.training.metrics import evaluate_splits

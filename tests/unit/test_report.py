@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from _synthetic_run import each_seed, make_run, reported_run, study
 
-from bigtickets.analysis import blocks, bysize
-from bigtickets.analysis.markdown import markdown
-from bigtickets.analysis.page import page
 from bigtickets.analysis.report import ReportPaths, build_report
 from bigtickets.analysis.results import analyse
+from bigtickets.analysis.sections import bysize
 from bigtickets.analysis.table import read_table
+from bigtickets.analysis.writing import blocks
+from bigtickets.analysis.writing.markdown import markdown
+from bigtickets.analysis.writing.page import page
 from bigtickets.errors import InputError
 from bigtickets.study.folder import RunFolder
 

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from _known_truth import is_at_least, is_at_most, is_plain, truth
 
-from bigtickets.analysis.collapse import data_collapse
-from bigtickets.analysis.gain import gain
-from bigtickets.analysis.size_tests import mixed_slope, permutation_test
-from bigtickets.analysis.sizes import SizePoint, points_of, size_law
-from bigtickets.analysis.transition import transition
-from bigtickets.analysis.trend import crossed_slope
+from bigtickets.analysis.statistics.collapse import data_collapse
+from bigtickets.analysis.statistics.gain import gain
+from bigtickets.analysis.statistics.size_tests import mixed_slope, permutation_test
+from bigtickets.analysis.statistics.sizes import SizePoint, points_of, size_law
+from bigtickets.analysis.statistics.transition import transition
+from bigtickets.analysis.statistics.trend import crossed_slope
 from bigtickets.errors import InputError
 
 

@@ -18,7 +18,7 @@ from bigtickets.analysis.table import (
     read_table,
     write_tables,
 )
-from bigtickets.analysis.terminal import summary_table
+from bigtickets.analysis.writing.terminal import summary_table
 from bigtickets.errors import DamagedError, InputError
 from bigtickets.files import read_json, write_json
 from bigtickets.study.folder import RunFolder

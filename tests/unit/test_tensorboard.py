@@ -7,7 +7,7 @@ from _synthetic_run import make_run, reported_run, study
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from bigtickets.analysis.means import mean_scores
+from bigtickets.analysis.sections.means import mean_scores
 from bigtickets.analysis.table import read_table
 from bigtickets.analysis.tensorboard import write_study_view
 from bigtickets.errors import InputError

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from bigtickets.analysis.breaks import find_break
-from bigtickets.analysis.estimates import Estimate, holm, joined, mean_interval
-from bigtickets.analysis.falls import fall
-from bigtickets.analysis.fits import logistic, polynomial, refined, segmented
-from bigtickets.analysis.levels import above_floor, level_spread
-from bigtickets.analysis.phases import collapse_point, pooled_deviation
-from bigtickets.analysis.transition import transition
+from bigtickets.analysis.statistics.breaks import find_break
+from bigtickets.analysis.statistics.estimates import Estimate, holm, joined, mean_interval
+from bigtickets.analysis.statistics.falls import fall
+from bigtickets.analysis.statistics.fits import logistic, polynomial, refined, segmented
+from bigtickets.analysis.statistics.levels import above_floor, level_spread
+from bigtickets.analysis.statistics.phases import collapse_point, pooled_deviation
+from bigtickets.analysis.statistics.transition import transition
 
 X = np.linspace(0, 0.8, 9)
 EVEN = np.ones(9)

@@ -1,0 +1,1 @@
+"""The mathematics: pure functions of the tidy table, no files, no drawing."""

@@ -1,0 +1,1 @@
+"""How a report is written: words, cells, colours, Markdown, HTML. Knows no study."""
