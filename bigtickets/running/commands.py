@@ -66,6 +66,8 @@ def _sweep(folder: RunFolder, state: RunState) -> None:
     for work in (folder.root / "work").glob("*"):
         if state.states.get(work.name) == "done":
             shutil.rmtree(work, ignore_errors=True)
+    for checkpoints in folder.trials.glob("*/checkpoints"):
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def prefetch(study_path: Path, out: Path | None) -> None:
@@ -138,8 +140,10 @@ def _check_folder(folder: RunFolder, study: StudySpec) -> None:
                 "choose another --out"
             )
     elif folder.root.is_file() or (folder.root.is_dir() and any(folder.root.iterdir())):
-        known = {"data", "claims", "logs"}
-        if folder.root.is_file() or not {p.name for p in folder.root.iterdir()} <= known:
+        # What a start that was killed before its manifest may have left.
+        known = {"data", "claims", "logs", "environment.json", "study.yaml"}
+        names = set() if folder.root.is_file() else {p.name for p in folder.root.iterdir()}
+        if folder.root.is_file() or {n for n in names if n[0] != "."} - known:
             raise InputError(
                 f"{folder.root}: exists and is no run folder; choose another --out, or empty it"
             )

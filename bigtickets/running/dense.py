@@ -19,7 +19,8 @@ def dense_network(context: Context, dense: Step, attempt: Path) -> PreTrainedMod
     """A dense trial's fine-tuned model; trained again, to the same weights, if they are gone."""
     prepared = prepare_trial(context, dense)
     path = context.folder.dense_weights(dense.id)
-    if not path.exists():
+    # One rank looks for all: on a shared file system they may see different things.
+    if not context.ranks.from_first(path.exists()):
         engine, run = build_run(context, dense, prepared, attempt)
         try:
             loop.train(run)
@@ -36,7 +37,7 @@ def dense_network(context: Context, dense: Step, attempt: Path) -> PreTrainedMod
 def keep_weights(context: Context, step: Step, engine: Engine) -> None:
     """Store a dense trial's weights where an importance pass will look for them."""
     path = context.folder.dense_weights(step.id)
-    if step.id not in context.scored or path.exists():
+    if step.id not in context.scored or context.ranks.from_first(path.exists()):
         return
     weights = engine.weights()
     if context.ranks.first:

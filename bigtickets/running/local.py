@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from bigtickets.errors import BigticketsError
+from bigtickets.errors import BigticketsError, InputError
 from bigtickets.running.signals import PARENT, Stop
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.spec import StudySpec
@@ -45,6 +45,10 @@ def run_workers(
     Models that ask for another number of processes per trial take their turn one after another.
     """
     shapes = sorted({model.execution.processes_per_trial for model in study.models})
+    if _devices() and shapes[-1] > len(_devices()):
+        raise InputError(
+            f"execution.processes_per_trial: {shapes[-1]}, but {len(_devices())} GPUs are visible"
+        )
     for processes in shapes:
         slots = _slots(study, folder, jobs, processes)
         try:
@@ -92,7 +96,8 @@ def default_jobs(study: StudySpec) -> int:
 
 
 def _slots(study: StudySpec, folder: RunFolder, jobs: int, processes: int) -> list[Slot]:
-    asked = study.execution.threads
+    executions = [m.execution for m in study.models]
+    asked = next(e.threads for e in executions if e.processes_per_trial == processes)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = max(1, (cores or 1) // (jobs * processes)) if asked == "auto" else asked
     folder.logs.mkdir(parents=True, exist_ok=True)
@@ -109,9 +114,14 @@ def _run_slots(
         done = done_ids(folder)
         show(done)
         for slot in slots:
-            _tend(folder, slot, stop, len(done))
+            _tend(folder, slot, stop, len(done) + _attempts(folder))
         time.sleep(POLL_S)
     show(done_ids(folder))
+
+
+def _attempts(folder: RunFolder) -> int:
+    """Attempts on record: a group that ends with a recorded failure has got somewhere."""
+    return sum(1 for path in folder.claims.glob("*.*") if not path.name.startswith("."))
 
 
 def _tend(folder: RunFolder, slot: Slot, stop: Stop, done: int) -> None:

@@ -188,7 +188,7 @@ def _speed(folder: RunFolder, steps: list[Step], done: set[str]) -> tuple[float,
         if step.step == "trial" and step.id in done:
             record = read_json(folder.result("trial", step.id))
             seconds = max(record["timings"]["total_s"], 1e-9)
-            share = record["timings"]["train_s"] / seconds
+            share = min(1.0, record["timings"]["train_s"] / seconds)  # resumed: over several lives
             speeds.append(record["throughput"]["model_flops_per_s"] * share)
     if speeds:
         return sum(speeds) / len(speeds), f"at the speed of the {len(speeds)} trials done"

@@ -18,6 +18,9 @@ from bigtickets.training.data import prepare
 from bigtickets.training.engine import read_ds_config
 from bigtickets.training.models import read_config
 
+# Positions that a family's embedding keeps for padding.
+POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2}
+
 
 def check_models(study: StudySpec) -> None:
     """Every model's family is known, it is long enough, and its engine settings are right."""
@@ -26,11 +29,13 @@ def check_models(study: StudySpec) -> None:
         if Path(model.path).is_dir():
             # Before transformers reads it: that would trip over another family's fields.
             family_of(model_config(Path(model.path), model.name))
-        shapes = shapes_of(read_config(model))
-        if model.training.max_length > shapes.positions:
+        config = read_config(model)
+        shapes = shapes_of(config)
+        positions = shapes.positions - POSITION_OFFSETS.get(config["model_type"], 0)
+        if model.training.max_length > positions:
             raise InputError(
                 f"training.max_length: {model.training.max_length} is more than the "
-                f"{shapes.positions} positions of model {model.name}; lower it"
+                f"{positions} positions of model {model.name}; lower it"
             )
 
 

@@ -1,6 +1,5 @@
 """What a trial leaves: the results of its record, metrics, predictions, a TensorBoard link."""
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -78,8 +77,11 @@ def link_events(context: Context, step: Step) -> None:
     """Show a trial in TensorBoard's folder under a name that people can read."""
     link, target = context.folder.tb / step.label, context.folder.trial(step.id)
     link.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+    # In place of a link to an earlier recipe's trial of the same name.
+    temporary = link.with_name(f".{step.id}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+    os.replace(temporary, link)
 
 
 def _throughput(

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def run_scores(context: Context, step: Step, claim: Claim) -> bool:
     started = time.monotonic()
     _check_world_size(context, step)
     attempt = context.folder.attempt(step.id, claim.attempt)
-    network = _scored_network(context, step)
+    network = _scored_network(context, step, attempt)
     network.to(context.ranks.device)  # type: ignore[arg-type]
     reset_peak_memory(context.ranks.device)
     split = load_split(context.data(step), "train")
@@ -43,7 +44,8 @@ def run_scores(context: Context, step: Step, claim: Claim) -> bool:
     scores.save(attempt / "scores.safetensors", {"id": step.id, "label": step.label})
     write_record(context, step, claim, attempt, _result(scores, split, chosen, loaded_s, scored_s))
     committed = commit(context, claim, attempt, context.folder.score(step.id))
-    shutil.rmtree(context.folder.work(step.id), ignore_errors=True)
+    if context.done(step.id):
+        shutil.rmtree(context.folder.work(step.id), ignore_errors=True)
     return committed
 
 
@@ -77,11 +79,10 @@ def score(
     return scoring.scores()
 
 
-def _scored_network(context: Context, step: Step) -> PreTrainedModel:
+def _scored_network(context: Context, step: Step, attempt: Path) -> PreTrainedModel:
     if context.study.importance.at == "pretrained":
         return prepare_trial(context, step).network
     assert step.dense is not None
-    attempt = context.folder.attempt(step.id, 0)
     return dense_network(context, context.steps[step.dense], attempt)
 
 

@@ -68,21 +68,25 @@ def choose(study: StudySpec, step_name: str, wanted: Wanted) -> Step:
     seed = study.seeds[0] if wanted.seed is None else wanted.seed
     _known(seed, list(study.seeds), "--seed")
     kind = "dense" if step_name == "scores" else wanted.kind
+    if kind == "dense" and wanted.ratio:
+        raise InputError(f"--ratio {wanted.ratio:g}: the dense model has none; give --kind too")
     if kind != "dense":
         _known(kind, list(study.tickets.kinds), "--kind")
         if wanted.ratio is None:
             raise InputError("--ratio: missing; give one of the study's ratios")
         _known(wanted.ratio, list(study.tickets.ratios), "--ratio")
+    steps = expand(study)
+    scored = {step.id: step.seed for step in steps if step.step == "scores"}
     fitting = [
         step
-        for step in expand(study)
+        for step in steps
         if step.step == step_name
         and wanted.model in (None, step.model)
         and wanted.task in (None, step.task)
         and wanted.fraction in (None, step.data_fraction)
         and step.kind == kind
         and (kind == "dense" or step.ratio == wanted.ratio)
-        and _seed_fits(study, step, seed)
+        and _seed_fits(study, step, seed, scored)
     ]
     if not fitting:
         raise InputError(f"the study has no such {step_name} step; see `bigtickets plan`")
@@ -92,9 +96,9 @@ def choose(study: StudySpec, step_name: str, wanted: Wanted) -> Step:
     return fitting[0]
 
 
-def _seed_fits(study: StudySpec, step: Step, seed: int) -> bool:
+def _seed_fits(study: StudySpec, step: Step, seed: int, scored: dict[str, int | None]) -> bool:
     if step.step == "ticket" and step.kind not in SEEDED_KINDS:
-        return True
+        return study.importance.seeds == "one" or scored[step.needs[0]] == seed
     if step.step == "scores" and study.importance.seeds == "one":
         return True
     return step.seed == seed

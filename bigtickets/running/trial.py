@@ -45,10 +45,13 @@ def run_trial(context: Context, step: Step, claim: Claim) -> bool:
         return True
     write_results(attempt, progress.step, predictions, result)
     write_record(context, step, claim, attempt, result)
-    shutil.rmtree(attempt / "checkpoints", ignore_errors=True)
-    committed = commit(context, claim, attempt, context.folder.trial(step.id))
-    link_events(context, step)
-    shutil.rmtree(context.folder.work(step.id), ignore_errors=True)
+    final = context.folder.trial(step.id)
+    committed = commit(context, claim, attempt, final)
+    if context.done(step.id):
+        # Not before: between the two a kill would leave a pointer to checkpoints that are gone.
+        shutil.rmtree(final / "checkpoints", ignore_errors=True)
+        link_events(context, step)
+        shutil.rmtree(context.folder.work(step.id), ignore_errors=True)
     return committed
 
 

@@ -129,7 +129,7 @@ def _run(context: Context, step: Step, claim: Claim) -> None:
         return
     # Engine and model refer to each other; a worker that waited for the collector would grow.
     gc.collect()
-    if context.ranks.first:
+    if context.ranks.first and context.done(step.id):
         context.claims.forget(step.id)
         print(f"done in {time.monotonic() - started:.1f} s", flush=True)
 
@@ -163,8 +163,9 @@ def _heartbeat(context: Context, claim: Claim) -> Iterator[None]:
     over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(HEARTBEAT_S / 5):
-            context.claims.beat(claim)
+        while not over.wait(HEARTBEAT_S):
+            if context.ranks.first:
+                context.claims.beat(claim)
             if parent_gone():
                 context.stop.ask()
 

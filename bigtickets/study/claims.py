@@ -22,8 +22,10 @@ from bigtickets.files import write_json
 
 State = Literal["running", "released", "failed"]
 FailureClass = Literal["input", "oom", "diverged", "infra", "preempted", "defect"]
-HEARTBEAT_S = 10.0
+HEARTBEAT_S = 2.0
 STALE_AFTER_S = 60.0
+MOST_LIVES = 12
+"""Deaths of a step's process in a row before it counts as failed."""
 # Only these are tried again without being asked, and not for ever.
 RETRIED: dict[str, int] = {"infra": 3, "preempted": 1000}
 
@@ -82,12 +84,15 @@ class Claims:
 
     def beat(self, claim: Claim) -> None:
         """Say that the owner lives."""
-        with contextlib.suppress(FileNotFoundError):
+        # A file system that hiccups must not end the heart: the next beat may get through.
+        with contextlib.suppress(OSError):
             os.utime(self._path(claim))
 
     def release(self, claim: Claim, failure: FailureClass | None = None, message: str = "") -> None:
         """Give the step back: to anybody, or as failed."""
-        if not self.holds(claim):
+        last = self.last(claim.step_id)
+        # The first word stands: other ranks fail too when one has, and know less of why.
+        if last is None or not self.holds(claim) or last.state != "running":
             return
         state: State = "failed" if failure else "released"
         write_json(
@@ -131,7 +136,24 @@ class Claims:
         if last.state == "failed":
             tries = sum(c.failure == last.failure for c in self.attempts(last.step_id))
             return tries < RETRIED.get(last.failure or "", 0)
-        return self._dead(last)
+        if not self._dead(last):
+            return False
+        if self._lives(last.step_id) < MOST_LIVES:
+            return True
+        # Whatever kills the process (memory, a crash in a library) would do so for ever.
+        message = f"its process was killed {MOST_LIVES} times; see its log, then retry"
+        failed = replace(last, state="failed", failure="oom", message=message)
+        write_json(self._path(last), asdict(failed))
+        return False
+
+    def _lives(self, step_id: str) -> int:
+        """Attempts in a row, up to now, whose process died without a word."""
+        lives = 0
+        for claim in reversed(self.attempts(step_id)):
+            if claim.state != "running":
+                break
+            lives += 1
+        return lives
 
     def _dead(self, claim: Claim) -> bool:
         """Its process is gone (same host), or its heart has not beaten for too long."""

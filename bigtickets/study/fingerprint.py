@@ -16,6 +16,12 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "spm.model",
 )
+TOKENIZER_SETTINGS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+)
 # Weights are sampled, not read whole: a digest of 140 GB would take minutes at every start, and
 # two models that agree in all shapes and in these samples of every file do not occur by accident.
 SAMPLE_BYTES = 1 << 20
@@ -29,7 +35,9 @@ def local_model_identity(directory: Path, key: str) -> str:
     # Only what decides the network: tools add and reorder other keys when they copy a model.
     config = {k: v for k, v in config.items() if k not in ("_name_or_path", "transformers_version")}
     digest.update(json.dumps(config, sort_keys=True).encode())
-    for name in _tokenizer_files(directory, key):
+    _check_tokenizer(directory, key)
+    present = [n for n in TOKENIZER_FILES + TOKENIZER_SETTINGS if (directory / n).is_file()]
+    for name in present:
         digest.update(name.encode() + hashlib.sha256((directory / name).read_bytes()).digest())
     for path in weights:
         check_safetensors(path)
@@ -58,7 +66,10 @@ def weight_files(directory: Path, key: str) -> list[Path]:
     """The safetensors files of a model folder, all shards of its index present."""
     index = directory / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise DamagedError(f"{key}: {index} is damaged; save or fetch it again") from None
         paths = [directory / name for name in names]
     else:
         paths = [directory / "model.safetensors"]
@@ -86,14 +97,12 @@ def check_safetensors(path: Path) -> None:
         raise DamagedError(f"{path}: damaged or cut short; fetch or save the file again")
 
 
-def _tokenizer_files(directory: Path, key: str) -> list[str]:
-    names = [name for name in TOKENIZER_FILES if (directory / name).is_file()]
-    if not names:
+def _check_tokenizer(directory: Path, key: str) -> None:
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         raise InputError(
             f"{key}: no tokenizer in {directory}; put the model's tokenizer.json "
             "(or vocab.txt) beside its weights"
         )
-    return names
 
 
 def _update_with_samples(digest: "hashlib._Hash", path: Path) -> None:

@@ -79,7 +79,7 @@ def fill(cls: type[T], value: Mapping[str, Any] | None, key: str, base: T | None
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     given = {
-        name: convert(item, hints[name], f"{key}.{name}")
+        name: convert(item, hints[name], f"{key}.{name}" if key else name)
         for name, item in known_keys({} if value is None else value, names, key).items()
     }
     return dataclasses.replace(base, **given) if base is not None else cls(**given)  # type: ignore[type-var]

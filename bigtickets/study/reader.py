@@ -156,7 +156,7 @@ CUSTOM_TASK_KEYS = ("name", "train", "validation", "text", "label", "metric", "l
 def _task(entry: Any, key: str, folder: Path) -> TaskSpec:
     name = entry if isinstance(entry, str) else known_keys(entry, CUSTOM_TASK_KEYS, key).get("name")
     if isinstance(entry, str) or set(entry) == {"name"}:
-        if name not in GLUE:
+        if not isinstance(name, str) or name not in GLUE:
             raise InputError(
                 f"{key}: {shown(name)} is no GLUE task; {did_you_mean(str(name), GLUE)} "
                 "A task of your own needs train, validation, text, label and metric."
@@ -173,7 +173,7 @@ def _task(entry: Any, key: str, folder: Path) -> TaskSpec:
 
 def _custom_task(entry: dict[str, Any], name: str, key: str, folder: Path) -> TaskSpec:
     metric = entry.get("metric", "accuracy")
-    if metric not in METRICS:
+    if not isinstance(metric, str) or metric not in METRICS:
         raise InputError(
             f"{key}.metric: {shown(metric)} is not known; {did_you_mean(str(metric), METRICS)}"
         )

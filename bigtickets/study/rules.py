@@ -42,9 +42,25 @@ def check(spec: StudySpec) -> None:
     for prefix, part in parts:
         _check_rules(part.training, "training", prefix)
         _check_rules(part.execution, "execution", prefix)
+    _check_twins(spec)
     _check_grid(spec)
     _check_tickets(spec.tickets)
     _check_importance(spec)
+
+
+def _check_twins(spec: StudySpec) -> None:
+    """Two names for the same science would be one step, and one of them missing in every table."""
+    for i, model in enumerate(spec.models):
+        for other in spec.models[:i]:
+            if (other.identity, other.training) == (model.identity, model.training):
+                raise InputError(
+                    f"models[{i}]: {model.name} is the same model and training as {other.name}; "
+                    "remove one"
+                )
+    for i, task in enumerate(spec.tasks):
+        for earlier in spec.tasks[:i]:
+            if earlier.identity == task.identity:
+                raise InputError(f"tasks[{i}]: {task.name} is the same as {earlier.name}")
 
 
 def _check_rules(part: Any, key: str, prefix: str = "") -> None:

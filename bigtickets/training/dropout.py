@@ -6,6 +6,8 @@ same trial gives the same masks on 1 rank or 512, at any micro-batch, after any 
 every pruning ratio (hidden channels are never removed), which pairs the trials.
 """
 
+import zlib
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -61,10 +63,11 @@ class KeyedDropout(nn.Module):
 
 
 def install_dropout(model: nn.Module, rate: float, key: MaskKey) -> None:
-    """Replace every nn.Dropout of `model`, in order of its name."""
+    """Replace every nn.Dropout of `model`; each is known by its name, whatever else was removed."""
     dropouts = [n for n, m in model.named_modules() if isinstance(m, nn.Dropout | KeyedDropout)]
-    for index, name in enumerate(sorted(dropouts)):
+    for name in dropouts:
         parent, _, child = name.rpartition(".")
+        index = zlib.crc32(name.encode())
         setattr(model.get_submodule(parent), child, KeyedDropout(rate, index, key))
 
 

@@ -31,6 +31,23 @@ STUDY_KEYS = {
     "fp16": "execution.precision",
     "torch_autocast": "execution.precision",
 }
+# What a user's file may set: how the engine works and what it prints, never what it computes.
+ENGINE_KEYS = {
+    "steps_per_print",
+    "wall_clock_breakdown",
+    "dump_state",
+    "prescale_gradients",
+    "gradient_predivide_factor",
+    "communication_data_type",
+    "disable_allgather",
+    "zero_allow_untested_optimizer",
+    "zero_force_ds_cpu_optimizer",
+    "zero_optimization",
+    "aio",
+    "comms_logger",
+    "flops_profiler",
+    "memory_breakdown",
+}
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -56,9 +73,13 @@ def read_ds_config(execution: ExecutionSpec) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"execution.ds_config: {path}: not readable as JSON: {error}") from None
-    for key in STUDY_KEYS:
-        if key in config:
+    if not isinstance(config, dict):
+        raise InputError(f"execution.ds_config: {path}: expected a JSON object")
+    for key in config:
+        if key in STUDY_KEYS:
             raise InputError(f"{path}: {key} is the study's ({STUDY_KEYS[key]}); remove it here")
+        if key not in ENGINE_KEYS:
+            raise InputError(f"{path}: {key} may change a result, which no engine setting may")
     stage = config.get("zero_optimization", {}).get("stage", 0)
     if stage != execution.zero:
         raise InputError(

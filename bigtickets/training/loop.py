@@ -117,6 +117,7 @@ def _step(run: Run, progress: Progress) -> None:
     run.engine.step(learning_rate_at(progress.step, len(run.batches), run.training))
     run.ranks.sum_(total)
     progress.loss_sum += float(total)
+    progress.diverged = not math.isfinite(progress.loss_sum)
     progress.loss_count += len(indices)
     progress.examples += len(indices)
     progress.tokens += int(run.split.lengths[indices].sum())
@@ -126,10 +127,10 @@ def _step(run: Run, progress: Progress) -> None:
 def _log(run: Run, progress: Progress, log: MetricsLog | None) -> None:
     """A line of metrics now and then, and a look at whether the loss is still a number."""
     every = max(1, len(run.batches) // LOG_LINES)
-    if progress.step % every and progress.step < len(run.batches):
+    last = progress.diverged or progress.step == len(run.batches)
+    if progress.step % every and not last:
         return
     loss = progress.loss_sum / max(progress.loss_count, 1)
-    progress.diverged = not math.isfinite(loss)
     if log is not None:
         line: dict[str, Any] = {
             "step": progress.step,
@@ -152,10 +153,12 @@ def save(run: Run, progress: Progress) -> None:
 
 def _resume(run: Run) -> tuple[Progress, list[dict[str, Any]]]:
     """(progress of the newest checkpoint, its lines of metrics), or a fresh start."""
-    run.ranks.barrier()
-    checkpoint = checkpoints.newest(run.attempt.parent)
-    if checkpoint is None:
+    found = checkpoints.newest(run.attempt.parent) if run.ranks.first else None
+    # One rank chooses for all: on a shared file system they may see different things.
+    facts = run.ranks.from_first(found and [str(found.path), found.step, found.counters])
+    if facts is None:
         return Progress(), []
+    checkpoint = checkpoints.Checkpoint(Path(facts[0]), facts[1], facts[2])
     progress = Progress(**checkpoint.counters)
     run.engine.set_state(checkpoint.tensors(), progress.step)
     progress.resumed.append(progress.step)

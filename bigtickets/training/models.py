@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,21 @@ def _pretrained(model: ModelSpec, num_outputs: int, attention: Attention) -> Pre
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise _load_error(model, error) from error
+    _check_loaded(model, network, info["missing_keys"])
     # Deep copies keep it.
     network.missing_from_checkpoint = set(info["missing_keys"])
     return network
+
+
+def _check_loaded(model: ModelSpec, network: PreTrainedModel, missing: Iterable[str]) -> None:
+    """An encoder that is not in the checkpoint would be a random model without a word."""
+    prefix = network.base_model_prefix + "."
+    lost = sorted(k for k in missing if k.startswith(prefix) and ".pooler." not in k)
+    if lost:
+        raise InputError(
+            f"model {model.name} ({model.path}): {len(lost)} encoder weights are not in the "
+            f"checkpoint, {lost[0]} the first; its names fit no {network.config.model_type} model"
+        )
 
 
 def _load_error(model: ModelSpec, error: Exception) -> Exception:

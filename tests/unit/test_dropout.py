@@ -67,5 +67,5 @@ def test_install_replaces_every_dropout() -> None:
     install_dropout(network, 0.2, key)
     found = [m for m in network.modules() if isinstance(m, KeyedDropout)]
     assert [m.rate for m in found] == [0.2, 0.2]
-    assert sorted(m.module_index for m in found) == [0, 1]
+    assert len({m.module_index for m in found}) == 2
     assert not any(isinstance(m, nn.Dropout) for m in network.modules())
