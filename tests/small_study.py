@@ -78,7 +78,7 @@ def study(root: Path, **changes: Any) -> dict[str, Any]:
             }
         ],
         "tickets": {"ratios": [0, 0.5], "kinds": ["winning", "random"]},
-        "training": {"epochs": 4, "learning_rate": 1e-2, "batch_size": 8, "max_length": 24},
+        "training": {"epochs": 5, "learning_rate": 3e-3, "batch_size": 8, "max_length": 24},
         "seeds": [0, 1],
         # Threads that spin and wait for each other cost more than they give on so small a model.
         "execution": {"threads": 1},

@@ -88,12 +88,11 @@ def _two_ranks() -> str:
 
 
 def _hub() -> str:
-    import httpx
     from huggingface_hub import HfApi
 
     try:
         HfApi().model_info("google-bert/bert-base-uncased", timeout=5)
-    except (httpx.HTTPError, OSError):
+    except Exception:  # of whatever HTTP client the hub's library uses this year
         return "not reached: give models as local directories and data as files"
     return "reached"
 

@@ -198,7 +198,7 @@ def test_not_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_numbers_that_yaml_reads_as_text(parts: Path, tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
-    spec = yaml.safe_dump(study(parts)).replace("learning_rate: 0.001", "learning_rate: 1e-3")
-    assert "1e-3" in spec
+    spec = yaml.safe_dump(study(parts)).replace("learning_rate: 0.003", "learning_rate: 3e-3")
+    assert "3e-3" in spec
     path.write_text(spec)
     assert main(["plan", str(path)]) == 0

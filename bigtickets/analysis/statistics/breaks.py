@@ -19,7 +19,6 @@ from bigtickets.analysis.statistics.resampling import permutation_p
 
 DRAWS = 400
 LEAST_LEVELS = 7
-SMOOTH = ("linear", "quadratic", "logistic")
 METHOD = "segmented least squares, bootstrapped likelihood-ratio region"
 
 
@@ -66,35 +65,40 @@ def find_break(
     levels = len(x_L)
     if levels < LEAST_LEVELS:
         return no_break(f"{levels} levels: a break needs at least {LEAST_LEVELS}", levels)
-    if np.ptp(curve_L) <= 1e-12:
-        return no_break("the curve is constant", levels)
     spread_L = np.ones(levels) if spread_L is None else spread_L
-    scaled_L = curve_L / spread_L
-    bent = segmented(x_L, spread_L)
-    curved = refined(logistic(x_L, spread_L), x_L, spread_L, scaled_L)
-    line, parabola = (polynomial(x_L, spread_L, d, SMOOTH[d - 1]) for d in (1, 2))
-    scored = [
-        (smooth.name, _p_value(smooth, bent, scaled_L, seed), aicc_of(smooth, scaled_L))
-        for smooth in (line, parabola, curved)
-    ]
-    p_value = max(p for _, p, _ in scored)
+    bent, scaled_L = segmented(x_L, spread_L), curve_L / spread_L
     squares_G = bent.squares(scaled_L[None])[:, 0]
-    if np.ptp(squares_G) <= 1e-9 * squares_G.max():
+    if np.ptp(curve_L) <= 1e-12 or np.ptp(squares_G) <= 1e-9 * squares_G.max():
         return no_break("the curve bends nowhere down", levels)
+    tests = _against_smooth(x_L, spread_L, scaled_L, bent, seed)
     fitted_L = spread_L * bent.fitted(int(squares_G.argmin()), scaled_L)
     slopes = np.diff(fitted_L) / np.diff(x_L)  # the break has two levels on either side
+    p_value = max(p for _, p, _ in tests)
     own = aicc_of(bent, scaled_L)
-    named = {name: value for name, _, value in (*scored, ("segmented", 0.0, own))}
     return Break(
         at=_place(bent, squares_G, scaled_L, confidence, seed),
         slope_before=float(slopes[0]),
         slope_after=float(slopes[-1]),
         supported=p_value <= 0.05,
         p_value=p_value,
-        alternatives=tuple(scored),
+        alternatives=tests,
         aicc=own,
-        best=_lowest(named),
+        best=_lowest({name: value for name, _, value in tests} | {bent.name: own}),
         levels_used=levels,
+    )
+
+
+def _against_smooth(
+    x_L: Array, spread_L: Array, scaled_L: Array, bent: Shape, seed: int
+) -> tuple[tuple[str, float, float | None], ...]:
+    """(name, p-value of the break, AICc) of each smooth shape."""
+    smooth = (
+        polynomial(x_L, spread_L, 1, "linear"),
+        polynomial(x_L, spread_L, 2, "quadratic"),
+        refined(logistic(x_L, spread_L), x_L, spread_L, scaled_L),
+    )
+    return tuple(
+        (one.name, _p_value(one, bent, scaled_L, seed), aicc_of(one, scaled_L)) for one in smooth
     )
 
 
