@@ -11,12 +11,15 @@ BERT-base shapes (random weights: speed does not depend on them). Three ways ove
 Two workloads: batches in which every row has `--length` tokens, and real sentence lengths (those of
 --lengths-from, a tokenised split) where `usual` pads to `--length` and the others go through our
 batches by length. The ways are interleaved in random order in one process; figures are medians of
-ratios within a repetition, with their range. Peak memory is each way's own growth of the process.
+ratios within a repetition, with their range. Peak memory is the growth of a fresh process by one
+pass, a process for each way: one that has run another way keeps its memory.
 """
 
 import argparse
 import json
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,13 +51,22 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--lengths-from", type=Path, help="file of one sentence per line")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--peak", nargs=2, metavar=("WAY", "WORKLOAD"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     model = bert_base(options.layers)
     lengths = real_lengths(options)
-    results = {
-        "padded": measure(model, padded_workload(options), options.repetitions),
-        "real lengths": measure(model, real_workload(options, lengths), options.repetitions),
+    workloads = {
+        "padded": padded_workload(options),
+        "real lengths": real_workload(options, lengths),
     }
+    if options.peak:
+        way, name = options.peak
+        print(growth(WAYS[way], model, workloads[name][way]))
+        return
+    results = {}
+    for name, workload in workloads.items():
+        times = measure(model, workload, options.repetitions)
+        results[name] = times | memory_ratios(name)
     facts = {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -123,25 +135,40 @@ def measure(
     model: BertForSequenceClassification, workload: dict[str, list[Batch]], repetitions: int
 ) -> dict[str, tuple[float, float, float]]:
     """(minimum, median, maximum) of ratios over interleaved repetitions."""
-    ways: dict[str, Callable] = {"ours": ours, "usual": usual, "floor": floor}
-    for name, way in ways.items():  # warm up
+    for name, way in WAYS.items():  # warm up
         way(model, workload[name][:1])
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    memory: dict[str, list[float]] = {name: [] for name in ways}
-    order = list(ways)
+    times: dict[str, list[float]] = {name: [] for name in WAYS}
+    order = list(WAYS)
     for repetition in range(repetitions):
         random.Random(repetition).shuffle(order)
         for name in order:
-            reset_peak_memory(CPU)
-            before, started = peak_memory_gb(CPU), time.perf_counter()
-            ways[name](model, workload[name])
+            started = time.perf_counter()
+            WAYS[name](model, workload[name])
             times[name].append(time.perf_counter() - started)
-            memory[name].append(peak_memory_gb(CPU) - before)
     return {
         "time ours/floor": spread(times["ours"], times["floor"]),
         "time usual/ours": spread(times["usual"], times["ours"]),
-        "memory ours/floor": spread(memory["ours"], memory["floor"]),
-        "memory usual/ours": spread(memory["usual"], memory["ours"]),
+    }
+
+
+def growth(way: Callable, model: BertForSequenceClassification, batches: list[Batch]) -> float:
+    """Peak growth of this process by one pass, in GiB."""
+    reset_peak_memory(CPU)
+    before = peak_memory_gb(CPU)
+    way(model, batches)
+    return peak_memory_gb(CPU) - before
+
+
+def memory_ratios(workload: str) -> dict[str, tuple[float, float, float]]:
+    """Ratios of peak growth, each way in a process of its own."""
+    peaks = {}
+    for way in WAYS:
+        command = [sys.executable, "-W", "ignore", *sys.argv, "--peak", way, workload]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks[way] = [float(result.stdout.split()[-1])]
+    return {
+        "memory ours/floor": spread(peaks["ours"], peaks["floor"]),
+        "memory usual/ours": spread(peaks["usual"], peaks["ours"]),
     }
 
 
@@ -196,6 +223,9 @@ def floor(model: BertForSequenceClassification, batches: list[Batch]) -> None:
     with frozen(model), started(unit_layers(model)[0].attention_output):
         for inputs, labels in batches:
             cross_entropy(model(**inputs).logits, labels, reduction="sum").backward()
+
+
+WAYS: dict[str, Callable] = {"ours": ours, "usual": usual, "floor": floor}
 
 
 @contextmanager
