@@ -13,6 +13,7 @@ from bigtickets.running.signals import Stop
 from bigtickets.running.words import command, run_again
 from bigtickets.study.claims import Claims, new_owner
 from bigtickets.study.folder import RunFolder, open_run
+from bigtickets.study.pins import pinned, pinned_as_before
 from bigtickets.study.reader import read_study
 from bigtickets.study.spec import StudySpec
 from bigtickets.study.state import RunState, done_ids, read_manifest, read_state, write_run
@@ -85,12 +86,13 @@ def prepare(study_path: Path, out: Path | None, stop: Stop) -> tuple[StudySpec, 
     """
     study = read_study(study_path)
     folder = RunFolder((out or Path("runs") / study.study).resolve())
+    study = pinned_as_before(study, folder)
     _check_folder(folder, study)
     print(f"study {study.study} in {folder.root}: checking models and data", flush=True)
     # Torch and its company take seconds to import: bad keys are told before.
     from bigtickets.running.prefetch import check_models, fetch_hub_models, prepare_data
 
-    fetch_hub_models(study.models, say)
+    study = pinned(study, fetch_hub_models(study.models, say))
     check_models(study)
     prepare_data(study, folder, say, stop.raise_if_asked)
     write_run(study, folder)

@@ -11,6 +11,7 @@ from bigtickets.files import read_json
 from bigtickets.running.words import run_again
 from bigtickets.study.fingerprint import model_config
 from bigtickets.study.folder import RunFolder
+from bigtickets.study.pins import pinned_as_before
 from bigtickets.study.reader import read_study
 from bigtickets.study.sources import split_files
 from bigtickets.study.spec import ModelSpec, StudySpec, TaskSpec
@@ -50,6 +51,7 @@ def plan(study_path: Path, out: Path | None, as_json: bool) -> None:
     """Print the plan; touches nothing."""
     study = read_study(study_path)
     folder = RunFolder((out or Path("runs") / study.study).resolve())
+    study = pinned_as_before(study, folder)
     facts = plan_facts(study, folder)
     if as_json:
         print(json.dumps(facts, indent=1))

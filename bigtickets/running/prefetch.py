@@ -11,6 +11,7 @@ from bigtickets.running.context import Context
 from bigtickets.study.claims import Claim
 from bigtickets.study.fingerprint import model_config
 from bigtickets.study.folder import RunFolder
+from bigtickets.study.pins import is_local
 from bigtickets.study.spec import ModelSpec, StudySpec
 from bigtickets.study.steps import Step, expand
 from bigtickets.tickets.families import family_of, shapes_of
@@ -71,27 +72,35 @@ def run_data(context: Context, step: Step, claim: Claim) -> bool:
     return True
 
 
-def fetch_hub_models(models: Iterable[ModelSpec], say: Callable[[str], None]) -> None:
-    """Bring Hub models into the local cache, so that workers need no network."""
+def fetch_hub_models(models: Iterable[ModelSpec], say: Callable[[str], None]) -> dict[str, str]:
+    """Bring Hub models into the local cache, so that workers need no network.
+
+    Returns the commit of each by its name in the study.
+    """
+    commits = {}
+    for model in models:
+        if not is_local(model):
+            say(f"fetching {model.path}")
+            # The cache has one folder per commit.
+            commits[model.name] = _snapshot(model).name
+    return commits
+
+
+def _snapshot(model: ModelSpec) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    for model in models:
-        if Path(model.path).is_dir():
-            continue
-        say(f"fetching {model.path}")
-        try:
-            snapshot_download(
-                model.path,
-                revision=model.revision,
-                allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
-            )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            first = str(error).strip().splitlines()[0][:200]
-            raise InputError(
-                f"model {model.name}: {model.path} can't be had from the Hub ({first}); "
-                "give a local directory, or fetch it where there is a network"
-            ) from None
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    patterns += ["*.py"] if model.trust_remote_code else []
+    try:
+        folder = snapshot_download(model.path, revision=model.revision, allow_patterns=patterns)
+        return Path(folder)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        first = str(error).strip().splitlines()[0][:200]
+        raise InputError(
+            f"model {model.name}: {model.path} can't be had from the Hub ({first}); "
+            "give a local directory, or fetch it where there is a network"
+        ) from None
 
 
 def _tokenise(

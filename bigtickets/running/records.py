@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bigtickets.files import write_json
 from bigtickets.running.context import Context
 from bigtickets.study.claims import Claim
@@ -62,6 +64,7 @@ def write_record(
         "execution": {
             **asdict(execution),
             "world_size": context.ranks.world_size,
+            "threads": torch.get_num_threads(),
             "device": str(device),
             "computed_in": "bf16" if computes_in_bf16(execution, device) else "fp32",
         },

@@ -17,6 +17,7 @@ from bigtickets.study.parsing import did_you_mean
 from bigtickets.study.reader import read_study
 from bigtickets.study.spec import StudySpec
 from bigtickets.study.steps import SEEDED_KINDS, Step, expand
+from bigtickets.training.hardware import use_threads
 from bigtickets.training.ranks import process_group
 
 
@@ -36,8 +37,7 @@ def run_single(
     study_path: Path, out: Path | None, step_name: str, wanted: Wanted, save: Path | None = None
 ) -> None:
     """Run one step (`scores`, `ticket` or `trial`) and what it needs; print where it lies."""
-    study = read_study(study_path)
-    target = choose(study, step_name, wanted)
+    choose(read_study(study_path), step_name, wanted)  # before anything is written
     if save is not None and save.exists() and any(save.iterdir()):
         raise InputError(f"--save {save}: is not empty; give a new folder")
     stop = Stop()
@@ -48,6 +48,8 @@ def run_single(
             _, folder = prepare(study_path, out, stop)
             root = str(folder.root)
         context = make_context(RunFolder(Path(ranks.from_first(root))), ranks, stop)
+        target = choose(context.study, step_name, wanted)
+        use_threads(context.model(target).execution)
         chosen = with_needs(context.steps, target.id)
         if ranks.first:
             _reopen(context, chosen)

@@ -123,8 +123,9 @@ def _run(context: Context, step: Step, claim: Claim) -> None:
         return
     except Exception as error:
         _fail(context, claim, error)
-        if context.ranks.world_size > 1:
-            # The other ranks may be waiting in a collective; only a new group is clean.
+        if context.ranks.world_size > 1 or context.ranks.device.type == "cuda":
+            # Other ranks may be waiting in a collective, and a device that has reported an error
+            # reports it for ever: only a new group is clean.
             os._exit(BigticketsError.exit_code)
         return
     # Engine and model refer to each other; a worker that waited for the collector would grow.

@@ -131,7 +131,12 @@ def _model_place(path: str, revision: Any, key: str, folder: Path) -> tuple[str,
         )
     if revision is not None and not isinstance(revision, str):
         raise InputError(f"{key}.revision: expected text, got {shown(revision)}")
-    return path, f"hub:{path}@{revision or 'main'}"
+    return path, hub_identity(path, revision)
+
+
+def hub_identity(path: str, revision: str | None) -> str:
+    """What a Hub model is; a moving branch until the revision is a commit."""
+    return f"hub:{path}@{revision or 'main'}"
 
 
 def existing(path: str, folder: Path) -> Path | None:

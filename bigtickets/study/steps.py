@@ -45,10 +45,10 @@ class Step:
         return dataclasses.asdict(self)
 
 
-def digest(step: str, science: dict[str, Any]) -> str:
+def digest(what: str, science: dict[str, Any]) -> str:
     """Sixteen hex digits that name a step by its science."""
     text = json.dumps(
-        [SCIENCE_VERSION, step, science], sort_keys=True, separators=(",", ":"), allow_nan=False
+        [SCIENCE_VERSION, what, science], sort_keys=True, separators=(",", ":"), allow_nan=False
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -92,15 +92,20 @@ def trial_id(
     return digest("trial", science)
 
 
-def scores_id(study: StudySpec, model: ModelSpec, task: TaskSpec, dense: str) -> str:
+def pretrained_id(model: ModelSpec, task: TaskSpec, fraction: float, seed: int) -> str:
+    """The pre-trained model with the fresh head of a seed, on a subset: no recipe is in it."""
+    science = {"data": data_id(model, task), "data_fraction": fraction, "seed": seed}
+    return digest("pretrained", {"model": model.identity, **science})
+
+
+def scores_id(study: StudySpec, model: ModelSpec, scored: str) -> str:
     """An importance pass is the model that it scores, the examples and the granularity.
 
-    `dense` stands for model, task, subset and seed; the pre-trained model is scored with the
-    fresh head of the same seed, so the same fields name it.
+    `scored`: id of the dense trial or of the pre-trained model; it names task and subset too.
     """
     importance = study.importance
     science: dict[str, Any] = {
-        "of": dense,
+        "of": scored,
         "at": importance.at,
         "granularity": importance.granularity,
         "examples": importance.examples,
@@ -204,10 +209,13 @@ class _Cell:
     def _pruned(
         self, data: str, dense: str, scored_seed: int, seeds: tuple[int, ...]
     ) -> Iterator[Step]:
-        scores = scores_id(self.study, self.model, self.task, dense)
-        needs = (data, dense) if self.study.importance.at == "finetuned" else (data,)
-        name = f"scores/seed{scored_seed}"
-        yield self._step(scores, "scores", needs, name, seed=scored_seed, dense=dense)
+        name, finetuned = f"scores/seed{scored_seed}", self.study.importance.at == "finetuned"
+        scored = dense
+        if not finetuned:
+            scored = pretrained_id(self.model, self.task, self.fraction, scored_seed)
+        scores = scores_id(self.study, self.model, scored)
+        needs, trained = ((data, dense), dense) if finetuned else ((data,), None)
+        yield self._step(scores, "scores", needs, name, seed=scored_seed, dense=trained)
         for ratio in self.study.tickets.ratios:
             for kind in self.study.tickets.kinds if ratio > 0 else ():
                 for seed in seeds:

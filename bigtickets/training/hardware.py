@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from bigtickets.study.spec import ExecutionSpec
+
 # Dense bf16 FLOP/s with float32 accumulation, from the vendors' data sheets.
 PEAK_BF16_FLOPS = {
     "V100": 125e12,
@@ -28,6 +30,12 @@ def peak_flops(device: torch.device) -> float | None:
         return None
     words = torch.cuda.get_device_name(device).replace("-", " ").split()
     return next((PEAK_BF16_FLOPS[word] for word in words if word in PEAK_BF16_FLOPS), None)
+
+
+def use_threads(execution: ExecutionSpec) -> None:
+    """Compute with the asked number of CPU threads; `auto` leaves what torch has chosen."""
+    if execution.threads != "auto":
+        torch.set_num_threads(execution.threads)
 
 
 def tokens_per_pass(device: torch.device) -> int:

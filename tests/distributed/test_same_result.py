@@ -60,13 +60,14 @@ VARIANTS: list[tuple[int, dict[str, Any]]] = [
     (1, {"attention": "eager"}),
     (1, {"gradient_checkpointing": True}),
     (1, {"precision": "bf16"}),
-    (1, {"threads": 2, "checkpoint_every_s": 0, "processes_per_trial": 2}),
+    (1, {"threads": 2, "checkpoint_every_s": 0}),
     (2, {"zero": 1}),
     (2, {"zero": 2, "micro_batch": 2}),
     (2, {"zero": 3}),
     (1, {"ds_config": "engine.json"}),
 ]
-ELSEWHERE = {"data_dir"}  # where the files of GLUE tasks lie: tests/unit/test_data.py
+# `data_dir` says where the files of GLUE tasks lie: tests/unit/test_data.py.
+ELSEWHERE = {"data_dir", "processes_per_trial"}
 
 
 def test_every_execution_field_is_covered() -> None:
@@ -89,6 +90,25 @@ def test_training_is_the_same(
     for name, value in expected.items():
         scale = np.abs(value).max() + 1e-3
         assert np.abs(value - found[name]).max() <= 1e-5 * scale + 2e-5, name
+    (record,) = records(root / "other").values()
+    assert record["execution"]["world_size"] == ranks
+    assert record["execution"]["threads"] == execution.get("threads", 1)
+
+
+def test_the_study_runs_on_as_many_processes_as_it_asks_for(trained: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(trained, tmp_path / "root"))
+    execution = {"processes_per_trial": 2, "threads": 1}
+    tickets = {"ratios": [0, 0.5], "kinds": ["winning"]}
+    path = write_study(root, training=TRAINING, execution=execution, tickets=tickets, seeds=[0])
+    run(["run", str(path), "--out", str(root / "other")], 1, root)
+    found = records(root / "other")
+    assert {r["execution"]["world_size"] for r in found.values()} == {2}
+    (dense,) = records(root / "reference")
+    stored = [root / out / "weights" / f"{dense}.safetensors" for out in ("reference", "other")]
+    expected, same = (load_file(path) for path in stored)
+    for name, value in expected.items():
+        scale = np.abs(value).max() + 1e-3
+        assert np.abs(value - same[name]).max() <= 1e-5 * scale + 2e-5, name
 
 
 @pytest.mark.parametrize(

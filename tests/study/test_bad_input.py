@@ -68,9 +68,22 @@ def other_family(root: Path, spec: Study) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "t5"}))
 
 
-def engine_file(root: Path, spec: Study) -> None:
-    (root / "engine.json").write_text('{"train_batch_size": 32}')
-    spec["execution"] = {"ds_config": str(root / "engine.json")}
+def engine_file(text: str) -> Callable[[Path, Study], None]:
+    """A change that gives the study an engine file of its own."""
+
+    def change(root: Path, spec: Study) -> None:
+        (root / "engine.json").write_text(text)
+        spec["execution"] = {"ds_config": str(root / "engine.json")}
+
+    return change
+
+
+def same_model_twice(root: Path, spec: Study) -> None:
+    spec["models"].append({**spec["models"][0], "name": "other"})
+
+
+def same_task_twice(root: Path, spec: Study) -> None:
+    spec["tasks"].append({**spec["tasks"][0], "name": "other"})
 
 
 def unknown_label(root: Path, spec: Study) -> None:
@@ -113,16 +126,37 @@ BAD: dict[str, tuple[Callable[[Path, Study], None], int, tuple[str, ...]]] = {
     "pickled weights": (pickled_weights, 2, ("model.safetensors", "missing")),
     "another family": (other_family, 2, ("t5", "bert")),
     "too long": (put("training", "max_length", 1000), 2, ("max_length", "64")),
-    "engine file with batch": (engine_file, 2, ("engine.json", "train_batch_size")),
+    "engine file with batch": (
+        engine_file('{"train_batch_size": 32}'),
+        2,
+        ("engine.json", "train_batch_size", "training.batch_size"),
+    ),
+    "engine file that computes": (
+        engine_file('{"progressive_layer_drop": {"enabled": true}}'),
+        2,
+        ("engine.json", "progressive_layer_drop"),
+    ),
+    "engine file of another stage": (
+        engine_file('{"zero_optimization": {"stage": 2}}'),
+        2,
+        ("engine.json", "stage is 2", "execution.zero is 0"),
+    ),
+    "engine file with a comma too many": (
+        engine_file('{"steps_per_print": 1,}'),
+        2,
+        ("engine.json", "JSON"),
+    ),
+    "same model twice": (same_model_twice, 2, ("models[1]", "other", "tiny")),
+    "same task twice": (same_task_twice, 2, ("tasks[1]", "other", "reviews")),
+    "metric as a list": (put(*TASK, "metric", ["accuracy"]), 2, ("tasks[0].metric",)),
+    "task named by a mapping": (put(*TASK, "name", {"a": 1}), 2, ("tasks[0]",)),
     "name with a slash": (put("study", "a/b"), 2, ("study", "a/b")),
     "legacy without batch": (
         put("importance", "granularity", "legacy_batch"),
         2,
         ("importance.batch",),
     ),
-    "text among ratings": (put(*TASK, "metric", "pearson"), 0, ()),
 }
-del BAD["text among ratings"]  # 0 and 1 are ratings too
 
 
 @pytest.fixture(scope="module")

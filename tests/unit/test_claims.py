@@ -99,6 +99,33 @@ def test_infra_failures_are_tried_again_a_bounded_number_of_times(tmp_path: Path
     assert tries == module.RETRIED["infra"]
 
 
+def test_a_step_that_kills_its_processes_counts_as_failed_at_last(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, "a")
+    for life in range(module.MOST_LIVES):
+        claim = claims.take("s")
+        assert claim is not None, f"given up after {life} lives"
+        # Its process dies without a word.
+        write_json(tmp_path / f"s.{claim.attempt}", asdict(replace(claim, started=1.0)))
+    assert claims.take("s") is None
+    last = claims.last("s")
+    assert last is not None
+    assert (last.state, last.failure) == ("failed", "oom")
+    claims.reopen("s")
+    assert claims.take("s") is not None
+
+
+def test_the_first_word_on_a_failure_stands(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, "a")
+    claim = claims.take("s")
+    assert claim is not None
+    claims.release(claim, "oom", "no memory left")
+    claims.release(claim, "infra", "another rank hung up")
+    claims.release(claim)
+    last = claims.last("s")
+    assert last is not None
+    assert (last.state, last.failure, last.message) == ("failed", "oom", "no memory left")
+
+
 def test_a_late_owner_cannot_release_or_commit(tmp_path: Path) -> None:
     plant(tmp_path)
     late = Claims(tmp_path, "other")

@@ -120,6 +120,18 @@ def test_normalisation_reuses_the_scores() -> None:
     assert before["m/t/winning-0.5/ticket"] != after["m/t/winning-0.5/ticket"]
 
 
+def test_scores_of_the_pretrained_model_know_no_recipe() -> None:
+    def scores(study: StudySpec) -> list[tuple[str, tuple[str, ...], str | None]]:
+        return [(s.id, s.needs, s.dense) for s in expand(study) if s.step == "scores"]
+
+    at = replace(STUDY, importance=ImportanceSpec(at="pretrained"))
+    longer = replace(at, models=(replace(MODEL, training=TrainingSpec(epochs=9.0)),))
+    cut = replace(at, models=(replace(MODEL, training=TrainingSpec(max_length=32)),))
+    assert scores(at) == scores(longer) != scores(cut)
+    assert scores(at) != scores(STUDY)
+    assert [dense for _, _, dense in scores(at)] == [None], "no trained weights are read"
+
+
 def test_legacy_scores_depend_on_batch_and_world_size() -> None:
     def scores(batch: int, processes: int) -> str:
         execution = ExecutionSpec(processes_per_trial=processes)
