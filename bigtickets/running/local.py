@@ -1,6 +1,7 @@
 """The local executor: torchrun groups side by side on this machine, over one run folder."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from bigtickets.study.spec import StudySpec
 from bigtickets.study.state import done_ids
 
 POLL_S = 0.5
+LEAST_FREE_BYTES = 2**20
 STRIKES = 5
 """Deaths of a slot in a row, with nothing finished in between, before it is given up."""
 
@@ -154,6 +156,10 @@ def _tend(folder: RunFolder, slot: Slot, stop: Stop, done: int) -> None:
 
 
 def _start(folder: RunFolder, slot: Slot, done: int) -> None:
+    if shutil.disk_usage(folder.root).free < LEAST_FREE_BYTES:
+        raise InputError(
+            f"{folder.root}: the disk is full; make room, then the same command goes on"
+        )
     slot.done_at_start = done
     with slot.log.open("ab") as log:
         slot.process = subprocess.Popen(

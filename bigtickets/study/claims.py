@@ -124,10 +124,15 @@ class Claims:
             descriptor = os.open(self._path(claim), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return None
-        with os.fdopen(descriptor, "w") as file:
-            file.write(json.dumps(asdict(claim)))
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(json.dumps(asdict(claim)))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            # A full disk: an empty file would be a claim of nobody that nothing ends.
+            self._path(claim).unlink(missing_ok=True)
+            raise
         return claim
 
     def _free(self, last: Claim) -> bool:

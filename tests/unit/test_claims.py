@@ -1,11 +1,14 @@
 """Claims: one owner, fences, no theft from the living."""
 
+import errno
 import os
 import subprocess
 import sys
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
+
+import pytest
 
 from bigtickets.files import write_json
 from bigtickets.study import claims as module
@@ -124,6 +127,21 @@ def test_the_first_word_on_a_failure_stands(tmp_path: Path) -> None:
     last = claims.last("s")
     assert last is not None
     assert (last.state, last.failure, last.message) == ("failed", "oom", "no memory left")
+
+
+def test_a_full_disk_leaves_no_claim_of_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    claims = Claims(tmp_path, "a")
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        claims.take("s")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert claims.take("s") is not None
 
 
 def test_a_late_owner_cannot_release_or_commit(tmp_path: Path) -> None:
