@@ -11,8 +11,9 @@ BERT-base shapes (random weights: speed does not depend on them). Three ways ove
 Two workloads: batches in which every row has `--length` tokens, and real sentence lengths (those of
 --lengths-from, a tokenised split) where `usual` pads to `--length` and the others go through our
 batches by length. The ways are interleaved in random order in one process; figures are medians of
-ratios within a repetition, with their range. Peak memory is the growth of a fresh process by one
-pass, a process for each way: one that has run another way keeps its memory.
+ratios within a repetition, with the 95 % interval of the median (bootstrap over repetitions) and
+the range. Peak memory is the growth of a fresh process by one pass, a process for each way: one
+that has run another way keeps its memory.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForSequenceClassification
@@ -38,6 +40,8 @@ from bigtickets.training.hardware import peak_memory_gb, reset_peak_memory
 
 CPU = torch.device("cpu")
 Batch = tuple[dict[str, Tensor], Tensor]
+Figure = dict[str, float]
+"""median, low and high (its 95 % interval), least and most."""
 
 
 def main() -> None:
@@ -77,8 +81,11 @@ def main() -> None:
     }
     for name, result in results.items():
         print(name)
-        for key, (low, middle, high) in result.items():
-            print(f"  {key:<22} {middle:6.3f}  [{low:.3f}, {high:.3f}]")
+        for key, figure in result.items():
+            print(
+                "  {:<20} {median:6.3f}  interval {low:.3f} to {high:.3f}, "
+                "range {least:.3f} to {most:.3f}".format(key, **figure)
+            )
     if options.out:
         options.out.write_text(json.dumps(facts, indent=1) + "\n")
 
@@ -133,8 +140,8 @@ def real_workload(options: argparse.Namespace, lengths: np.ndarray) -> dict[str,
 
 def measure(
     model: BertForSequenceClassification, workload: dict[str, list[Batch]], repetitions: int
-) -> dict[str, tuple[float, float, float]]:
-    """(minimum, median, maximum) of ratios over interleaved repetitions."""
+) -> dict[str, Figure]:
+    """Ratios of times over interleaved repetitions."""
     for name, way in WAYS.items():  # warm up
         way(model, workload[name][:1])
     times: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -159,7 +166,7 @@ def growth(way: Callable, model: BertForSequenceClassification, batches: list[Ba
     return peak_memory_gb(CPU) - before
 
 
-def memory_ratios(workload: str) -> dict[str, tuple[float, float, float]]:
+def memory_ratios(workload: str) -> dict[str, Figure]:
     """Ratios of peak growth, each way in a process of its own."""
     peaks = {}
     for way in WAYS:
@@ -172,10 +179,16 @@ def memory_ratios(workload: str) -> dict[str, tuple[float, float, float]]:
     }
 
 
-def spread(a: list[float], b: list[float]) -> tuple[float, float, float]:
-    """Minimum, median and maximum of a/b, pair by pair."""
-    ratios = sorted(x / max(y, 1e-9) for x, y in zip(a, b, strict=True))
-    return ratios[0], float(np.median(ratios)), ratios[-1]
+def spread(a: list[float], b: list[float]) -> Figure:
+    """Median of a/b, pair by pair, with its 95 % interval and the range."""
+    ratios = np.array([x / max(y, 1e-9) for x, y in zip(a, b, strict=True)])
+    middle = float(np.median(ratios))
+    low = high = middle
+    if len(ratios) > 1:
+        drawn = stats.bootstrap((ratios,), np.median, method="percentile", rng=0)
+        low, high = map(float, drawn.confidence_interval)
+    ends = {"least": float(ratios.min()), "most": float(ratios.max())}
+    return {"median": middle, "low": low, "high": high, **ends}
 
 
 def ours(model: BertForSequenceClassification, batches: list[Batch]) -> None:
