@@ -18,6 +18,7 @@ from bigtickets.analysis.statistics.estimates import Array
 from bigtickets.analysis.statistics.examples import METRICS, Combine, MeanExamples
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.tasks import METRICS as HEADLINES
+from bigtickets.study.tasks import MODULE
 
 Splits = list[tuple[Array, NDArray]]
 """(logits N x C, labels N) per evaluation split."""
@@ -31,9 +32,12 @@ def examples_of_cell(folder: RunFolder, trials: pd.DataFrame) -> tuple[MeanExamp
     They must give the recorded scores again; then the bootstrap resamples what was reported.
     """
     scored = trials[trials["score"].notna()]
-    parts = _parts(str(trials["metric"].iloc[0]))
+    metric = str(trials["metric"].iloc[0])
+    if metric.startswith(MODULE):
+        return None, "its metric is a module, and a report runs no code but its own"
+    parts = _parts(metric)
     if not parts:
-        return None, f"the metric {trials['metric'].iloc[0]} is not known here"
+        return None, f"the metric {metric} is not known here"
     splits = {str(i): read_predictions(folder.trial(str(i))) for i in scored["id"]}
     known = {i: s for i, s in splits.items() if s}
     if len(known) < len(splits):

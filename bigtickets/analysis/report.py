@@ -9,7 +9,13 @@ from bigtickets.analysis.results import Results, analyse
 from bigtickets.analysis.sections import bysize, controls, evidence, origin, shown
 from bigtickets.analysis.sections.answer import answer
 from bigtickets.analysis.sections.means import mean_scores
-from bigtickets.analysis.table import missing_trials, planned_trials, read_table, write_tables
+from bigtickets.analysis.table import (
+    in_points,
+    missing_trials,
+    planned_trials,
+    read_table,
+    write_tables,
+)
 from bigtickets.analysis.writing.blocks import (
     Block,
     Gallery,
@@ -91,6 +97,7 @@ def finished_trials(folder: RunFolder) -> pd.DataFrame:
 
 def compose(folder: RunFolder, table: pd.DataFrame) -> Report:
     """The report's content: the answer first, then what it rests on."""
+    natural, table = table, in_points(table)
     levels, results = mean_scores(table), analyse(folder, table)
     missing, planned = missing_trials(folder), len(planned_trials(folder))
     name = study_name(folder)
@@ -105,7 +112,7 @@ def compose(folder: RunFolder, table: pd.DataFrame) -> Report:
         origin.completeness(table, missing, planned),
         origin.numbers(levels),
         origin.provenance(folder, table),
-        origin.downloads(table, name),
+        origin.downloads(natural, name),
     ]
     return Report(f"Super tickets: {name}", subtitle(table), sections)
 
@@ -157,6 +164,8 @@ def _answer_section(results: Results, table: pd.DataFrame, planned: int) -> Sect
 
 def _curves_section(table: pd.DataFrame, levels: pd.DataFrame) -> Section:
     blocks: list[Block] = [Text(HOW_TO_READ, small=True)]
+    if modules := origin.metric_modules(table):
+        blocks.append(modules)
     blocks += [Gallery(pictures) for pictures in shown.curve_pictures(table, levels)]
     if models := list(shown.models_pictures(levels)):
         blocks += [Text(DIFFERENCES, small=True), Gallery(models)]

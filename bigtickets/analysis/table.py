@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from bigtickets.analysis.writing.words import KINDS
-from bigtickets.errors import DamagedError, InputError
+from bigtickets.errors import BigticketsError, DamagedError, InputError
 from bigtickets.files import read_json, write_bytes
 from bigtickets.study.folder import RunFolder
+from bigtickets.study.parsing import load_yaml
 from bigtickets.study.state import read_manifest, read_state
 from bigtickets.study.steps import Step
 
@@ -26,7 +27,7 @@ COUNTS = ["encoder_parameters", "heads", "neurons", "blocks"]
 COUNTS += ["train_examples", "eval_examples", "steps", "tokens"]
 THROUGHPUT = ["examples_per_s", "tokens_per_s", "model_flops_per_s", "mfu"]
 COLUMNS = (
-    "id label model parameters task metric data_fraction kind ratio seed x x_model x_flops "
+    "id label model parameters task metric points data_fraction kind ratio seed x x_model x_flops "
     "score loss majority_score degenerate parameters_left "
     + " ".join([*COUNTS, "ticket", "ticket_hash", "train_s", "total_s", *THROUGHPUT])
     + " peak_memory_gb attempt host device commit finished"
@@ -47,8 +48,9 @@ class MissingTrial:
 def read_table(folder: RunFolder) -> pd.DataFrame:
     """One row per finished trial of the manifest; the columns of COLUMNS, then other metrics.
 
-    `x`, `x_model`, `x_flops`: removed fractions of the prunable encoder weights, of all
-    parameters, of the forward FLOPs. `parameters`: of the dense model. Dense rows stand once,
+    `points`: what one unit of the score is worth in the report, 100 but for metric modules that
+    say otherwise. `x`, `x_model`, `x_flops`: removed fractions of the prunable encoder weights, of
+    all parameters, of the forward FLOPs. `parameters`: of the dense model. Dense rows stand once,
     with kind `dense` and ratio 0. DamagedError if a record is broken, InputError if a newer
     version wrote it.
     """
@@ -61,9 +63,18 @@ def read_table(folder: RunFolder) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=None if rows else COLUMNS)
     if not rows:
         return table
+    table["points"] = table["task"].map(_points(folder)).fillna(100.0).astype(float)
     # One size per model name, however its records spell it: groups must not fall apart.
     table["parameters"] = table.groupby("model")["parameters"].transform("max")
     return table.sort_values(ORDER, key=_dense_first, kind="stable", ignore_index=True)
+
+
+def in_points(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with scores in hundredths of the report's points, as everything shows them."""
+    share = table["points"] / 100
+    return table.assign(
+        score=table["score"] * share, majority_score=table["majority_score"] * share
+    )
 
 
 def planned_trials(folder: RunFolder) -> list[Step]:
@@ -169,6 +180,19 @@ def _computed(record: dict[str, Any]) -> dict[str, Any]:
         "commit": f"{commit['id']}{'+' if commit.get('dirty') else ''}" if commit else None,
         "finished": record.get("finished"),
     }
+
+
+def _points(folder: RunFolder) -> dict[str, float]:
+    """Points per unit of the tasks whose metric is a module, from the study file of the run.
+
+    It is how a score is shown, so it is in no record.
+    """
+    try:
+        tasks = load_yaml(folder.study_yaml).get("tasks") or []
+    except BigticketsError:
+        return {}
+    metrics = {t.get("name"): t.get("metric") for t in tasks if isinstance(t, dict)}
+    return {str(t): float(m.get("points", 100)) for t, m in metrics.items() if isinstance(m, dict)}
 
 
 def _number(value: float | None) -> float:

@@ -26,7 +26,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from bigtickets.analysis.report import finished_trials
 from bigtickets.analysis.sections.means import mean_scores
-from bigtickets.analysis.table import CELL
+from bigtickets.analysis.table import CELL, in_points
 from bigtickets.analysis.writing.terminal import summary_table
 from bigtickets.analysis.writing.words import percent
 from bigtickets.files import write_bytes
@@ -42,7 +42,7 @@ Value = tuple[int, Summary.Value]
 def write_study_view(folder: RunFolder) -> Path:
     """Write RUN/tb/_study anew and return that folder; InputError when no trial has finished."""
     table = finished_trials(folder)
-    levels, home = mean_scores(table), folder.tb / RUN
+    levels, home = mean_scores(in_points(table)), folder.tb / RUN
     _replace(home, [*_layouts(levels), *_texts(folder, table), *_images(folder.report)])
     for kind, rows in levels.groupby("kind"):
         _replace(home / str(kind), list(_curves(rows, levels)))
@@ -120,7 +120,8 @@ def _texts(folder: RunFolder, table: pd.DataFrame) -> Iterator[Value]:
     )
     indented = "\n".join("    " + line for line in summary_table(table).splitlines())
     about = "Step of a curve: share of the prunable encoder weights removed, in thousandths. "
-    about += "Values: points (score × 100), mean over seeds; intervals: 95 %, Student's t."
+    about += "Values: points (score × 100, of a metric module as its task says), mean over seeds; "
+    about += "intervals: 95 %, Student's t."
     for tag, text in (("about", about), ("states", states), ("means", indented)):
         plugin = TextPluginData(version=0).SerializeToString()
         yield 0, _tensor(f"{tag}/text_summary", "text", plugin, text.encode(), [1])

@@ -1,5 +1,6 @@
 """What the commands do, one function each; `bigtickets.cli` only reads the words."""
 
+import dataclasses
 import shlex
 import shutil
 import sys
@@ -90,11 +91,17 @@ def prepare(study_path: Path, out: Path | None, stop: Stop) -> tuple[StudySpec, 
     _check_folder(folder, study)
     print(f"study {study.study} in {folder.root}: checking models and data", flush=True)
     # Torch and its company take seconds to import: bad keys are told before.
+    from bigtickets.running.metric_scripts import check_scripts, fetch_hub_scripts, keep_scripts
     from bigtickets.running.prefetch import check_models, fetch_hub_models, prepare_data
 
     study = pinned(study, fetch_hub_models(study.models, say))
+    if fetch_hub_scripts(study.tasks, say):
+        # A script's content is part of its task's identity.
+        study = dataclasses.replace(study, tasks=read_study(study_path).tasks)
     check_models(study)
+    check_scripts(study.tasks)
     prepare_data(study, folder, say, stop.raise_if_asked)
+    study = keep_scripts(study, folder)
     write_run(study, folder)
     return study, folder
 
@@ -143,7 +150,7 @@ def _check_folder(folder: RunFolder, study: StudySpec) -> None:
             )
     elif folder.root.is_file() or (folder.root.is_dir() and any(folder.root.iterdir())):
         # What a start that was killed before its manifest may have left.
-        known = {"data", "claims", "logs", "environment.json", "study.yaml"}
+        known = {"data", "metrics", "claims", "logs", "environment.json", "study.yaml"}
         names = set() if folder.root.is_file() else {p.name for p in folder.root.iterdir()}
         if folder.root.is_file() or {n for n in names if n[0] != "."} - known:
             raise InputError(

@@ -80,6 +80,7 @@ def worker_environment(slot: Slot) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
+        "HF_EVALUATE_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
         PARENT: f"{me.pid} {me.create_time()}",
     }

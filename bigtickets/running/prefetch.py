@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bigtickets.errors import InputError
 from bigtickets.running.context import Context
+from bigtickets.running.metric_scripts import try_scripts
 from bigtickets.study.claims import Claim
 from bigtickets.study.fingerprint import model_config
 from bigtickets.study.folder import RunFolder
@@ -51,6 +52,7 @@ def prepare_data(
     ]
     with tempfile.TemporaryDirectory(prefix="bigtickets-") as staging:
         made = [(step, _tokenise(study, step, Path(staging), say, tick)) for step in missing]
+        try_scripts(study, folder, {step.id: path for step, path in made})
         for step, path in made:
             _move(path, folder.data(step.id))
 

@@ -30,6 +30,7 @@ def step_spec(context: Context, step: Step) -> dict[str, Any]:
         "task": task.name,
         "task_identity": task.identity,
         "metric": task.metric,
+        "metric_module": asdict(task.module) if task.module else None,
         "data_fraction": step.data_fraction,
         "kind": step.kind,
         "ratio": step.ratio,

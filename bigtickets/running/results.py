@@ -32,7 +32,7 @@ def trial_result(
 ) -> dict[str, Any]:
     """The record's results."""
     task, ticket = context.task(step), prepared.ticket
-    evaluation = evaluate_splits(task.metric, predictions)
+    evaluation = evaluate_splits(task.metric, predictions, task.module)
     fractions = ticket.fractions if ticket else {"encoder": 0.0, "model": 0.0, "flops": 0.0}
     return {
         "metrics": evaluation.metrics,

@@ -73,7 +73,15 @@ def choose(study: StudySpec, step_name: str, wanted: Wanted) -> Step:
     if kind == "dense" and wanted.ratio:
         raise InputError(f"--ratio {wanted.ratio:g}: the dense model has none; give --kind too")
     if kind != "dense":
-        _known(kind, list(study.tickets.kinds), "--kind")
+        kinds: list[str] = list(study.tickets.kinds)
+        if step_name == "ticket" and "reinit" in kinds:
+            if kind == "reinit":
+                raise InputError(
+                    "--kind reinit: its ticket is the winning one, only the weights differ; "
+                    "give --kind winning"
+                )
+            kinds.append("winning")
+        _known(kind, kinds, "--kind")
         if wanted.ratio is None:
             raise InputError("--ratio: missing; give one of the study's ratios")
         _known(wanted.ratio, list(study.tickets.ratios), "--ratio")

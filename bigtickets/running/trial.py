@@ -40,9 +40,10 @@ def run_trial(context: Context, step: Step, claim: Claim) -> bool:
         "eval_s": evaluated_s,
         "total_s": time.monotonic() - started,
     }
-    result = trial_result(context, step, prepared, progress, predictions, timings)
     if not context.ranks.first:
         return True
+    # Every rank has all predictions; a metric module's code need run on one only.
+    result = trial_result(context, step, prepared, progress, predictions, timings)
     write_results(attempt, progress.step, predictions, result)
     write_record(context, step, claim, attempt, result)
     final = context.folder.trial(step.id)

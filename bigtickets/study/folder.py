@@ -48,6 +48,11 @@ class RunFolder:
         return self.root / "report"
 
     @property
+    def metrics(self) -> Path:
+        """Copies of the scripts of metric modules, each in a folder named by its digest."""
+        return self.root / "metrics"
+
+    @property
     def trials(self) -> Path:
         """One folder per finished trial."""
         return self.root / "trials"

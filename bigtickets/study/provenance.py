@@ -16,6 +16,7 @@ PACKAGES = (
     "transformers",
     "tokenizers",
     "datasets",
+    "evaluate",
     "safetensors",
     "numpy",
     "scipy",

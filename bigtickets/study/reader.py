@@ -9,11 +9,13 @@ from typing import Any
 from bigtickets.errors import InputError
 from bigtickets.study import sources
 from bigtickets.study.fingerprint import local_model_identity
+from bigtickets.study.modules import headline, read_module, script_in
 from bigtickets.study.parsing import did_you_mean, fill, known_keys, load_yaml, shown
 from bigtickets.study.rules import check, unique
 from bigtickets.study.spec import (
     ExecutionSpec,
     ImportanceSpec,
+    MetricModule,
     ModelSpec,
     StudySpec,
     TaskSpec,
@@ -177,11 +179,7 @@ def _task(entry: Any, key: str, folder: Path) -> TaskSpec:
 
 
 def _custom_task(entry: dict[str, Any], name: str, key: str, folder: Path) -> TaskSpec:
-    metric = entry.get("metric", "accuracy")
-    if not isinstance(metric, str) or metric not in METRICS:
-        raise InputError(
-            f"{key}.metric: {shown(metric)} is not known; {did_you_mean(str(metric), METRICS)}"
-        )
+    metric, module = _metric(entry.get("metric", "accuracy"), f"{key}.metric", folder)
     text = tuple(_words(entry["text"], f"{key}.text"))
     if len(text) > 2 or len(set(text)) < len(text):
         raise InputError(f"{key}.text: give one or two different columns, got {shown(list(text))}")
@@ -196,11 +194,25 @@ def _custom_task(entry: dict[str, Any], name: str, key: str, folder: Path) -> Ta
         label=label,
         metric=metric,
         labels=None if labels is None else tuple(_words(labels, f"{key}.labels")),
-        regression=is_regression(metric),
+        regression=module.input == "values" if module else is_regression(metric),
         train=_files(entry["train"], f"{key}.train", folder),
         validation=(("validation", _files(entry["validation"], f"{key}.validation", folder)),),
+        module=module,
     )
     return sources.identify(task, key)
+
+
+def _metric(value: Any, key: str, folder: Path) -> tuple[str, MetricModule | None]:
+    """(name of the headline, module): a metric of the table has no module."""
+    if isinstance(value, dict):
+        place = existing(str(value.get("module") or "."), folder)
+        script = script_in(place) if place else None
+        # A folder that happens to bear the name of a Hub module is no script.
+        module = read_module(value, key, script if script and script.is_file() else None)
+        return headline(module), module
+    if not isinstance(value, str) or value not in METRICS:
+        raise InputError(f"{key}: {shown(value)} is not known; {did_you_mean(str(value), METRICS)}")
+    return value, None
 
 
 def _words(value: Any, key: str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from bigtickets.errors import InputError
 from bigtickets.files import sha256_file
 from bigtickets.study.columns import FORMATS, check_columns, columns_of, format_of
+from bigtickets.study.modules import science_of
 from bigtickets.study.spec import TaskSpec
 
 DATA_DIR_VARIABLE = "BIGTICKETS_DATA_DIR"
@@ -80,7 +81,7 @@ def identify(task: TaskSpec, key: str = "tasks") -> TaskSpec:
     science = {
         "text": task.text,
         "label": task.label,
-        "metric": task.metric,
+        "metric": task.metric if task.module is None else science_of(task.module),
         "labels": task.labels,
         "splits": [[_content(Path(f)) for f in _ordered(files)] for files in splits.values()],
     }

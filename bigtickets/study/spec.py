@@ -4,9 +4,10 @@
 Fields of `ExecutionSpec` say how to compute, never what: they enter no hash.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 Unit = Literal["heads", "neurons", "blocks"]
 Kind = Literal["winning", "losing", "random", "random_layerwise", "reinit"]
@@ -16,6 +17,7 @@ Normalize = Literal["layer", "none", "global"]
 ScoredModel = Literal["finetuned", "pretrained"]
 Precision = Literal["auto", "bf16", "fp32"]
 Attention = Literal["sdpa", "eager"]
+MetricInput = Literal["classes", "probabilities", "values"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,35 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class MetricModule:
+    """A headline metric that is a module of the `evaluate` library: a script with a `_compute`."""
+
+    name: str
+    """The script's name without its ending."""
+    path: str
+    """The script; empty while a module of the Hub is not on this machine."""
+    digest: str
+    """SHA-256 of the script, in hex; Hub id and revision while the script is not here."""
+    result: str | None = None
+    """Key of the headline among the module's results; None: its only one."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of `compute`."""
+    input: MetricInput = "classes"
+    """What it is given: the likeliest class, the probabilities (of class 1 where there are two),
+    or the model's numbers as they are, which makes the task a regression."""
+    lower_is_better: bool = False
+    """The score is then minus the result."""
+    points: float = 100.0
+    """Points of the report that one unit of the result is worth; enters no hash."""
+    hub: str | None = None
+    """Hub id of the space that has the script."""
+    revision: str | None = None
+    """Revision on the Hub; the default branch if not given."""
+    trust_remote_code: bool = False
+    """Whether a script of the Hub may be fetched and run."""
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """One task: a GLUE name, or files with columns."""
 
@@ -141,7 +172,7 @@ class TaskSpec:
     label: str
     """Label column."""
     metric: str
-    """Name of the headline metric; see `bigtickets.study.tasks`."""
+    """Name of the headline metric, see `bigtickets.study.tasks`; `module:...` for a module."""
     labels: tuple[str, ...] | None
     """Class names in order of their index; None for regression, or read from the training split."""
     regression: bool = False
@@ -151,6 +182,8 @@ class TaskSpec:
     """Files of the training split."""
     validation: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Evaluation splits as (name, files); the first is the headline, MNLI has two."""
+    module: MetricModule | None = None
+    """The metric, if it is none of the table's."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def write_run(study: StudySpec, folder: RunFolder) -> list[Step]:
     steps = expand(study)
     folder.root.mkdir(parents=True, exist_ok=True)
     write_json(folder.environment, environment())
-    write_bytes(folder.study_yaml, study_text(study).encode())
+    write_bytes(folder.study_yaml, study_text(study, folder.root).encode())
     lines = "".join(json.dumps(step.to_json()) + "\n" for step in steps)
     write_bytes(folder.manifest, lines.encode())
     return steps

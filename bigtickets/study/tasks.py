@@ -45,6 +45,8 @@ _METRICS = (
     Metric("pearson_spearman", True, ("pearson", "spearman"), "mean of Pearson and Spearman"),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+MODULE = "module:"
+"""Before the name of a headline that a metric module computes; no metric of the table has it."""
 
 _PAIR = ("sentence1", "sentence2")
 _GLUE = (

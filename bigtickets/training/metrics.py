@@ -1,7 +1,8 @@
 """Metrics of one trained model, computed in this process from all logits at once.
 
 `evaluate`'s own metrics are scripts that it fetches from the Hub, and its caches collide when many
-jobs share them; scikit-learn and scipy, which those scripts call, need neither.
+jobs share them; scikit-learn and scipy, which those scripts call, need neither. A study may name
+such a script all the same: see `bigtickets.training.metric_module`.
 """
 
 import warnings
@@ -14,7 +15,9 @@ import scipy.special
 import scipy.stats
 import sklearn.metrics
 
+from bigtickets.study.spec import MetricModule
 from bigtickets.study.tasks import METRICS, is_regression
+from bigtickets.training import metric_module
 
 Degenerate = Literal["nan", "constant", "majority"]
 Values = dict[str, float | None]
@@ -34,8 +37,9 @@ class Evaluation:
 
     metrics: Values
     """`score` (the headline) and all metrics of its sort; JSON-safe."""
-    majority_score: float
-    """Headline of always predicting the most frequent class; 0 for correlations."""
+    majority_score: float | None
+    """Headline of always predicting the most frequent class; 0 for correlations. Of a metric
+    module: the best constant's, None if it has none for constants."""
     degenerate: Degenerate | None
 
 
@@ -65,24 +69,21 @@ def majority_score(metric: str, labels_N: np.ndarray) -> float:
 def degenerate(metric: str, logits_NC: np.ndarray, labels_N: np.ndarray) -> Degenerate | None:
     """Whether the model learned nothing: the first of these that holds, else None.
 
-    `nan`: a logit that is not finite. `constant`: the same prediction for every example.
-    `majority`: a headline at or below `majority_score`.
+    `nan`: a logit, or the headline, that is not finite. `constant`: the same prediction for every
+    example. `majority`: a headline at or below `majority_score`.
     """
     logits_NC = np.asarray(logits_NC, np.float64)
-    if not np.isfinite(logits_NC).all():
-        return "nan"
     predictions = (
         _one_column(logits_NC) if is_regression(metric) else np.asarray(logits_NC.argmax(-1))
     )
-    if np.ptp(predictions) <= ROUNDING * max(1.0, float(np.abs(predictions).max())):
-        return "constant"
     score = compute(metric, logits_NC, labels_N)["score"]
-    least = majority_score(metric, labels_N)
-    return "majority" if score is None or score <= least + TOLERANCE else None
+    return _flag(logits_NC, predictions, score, majority_score(metric, labels_N))
 
 
 def evaluate_splits(
-    metric: str, splits: Sequence[tuple[str, np.ndarray, np.ndarray]]
+    metric: str,
+    splits: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    module: MetricModule | None = None,
 ) -> Evaluation:
     """Everything about (name, logits, labels) of each evaluation split.
 
@@ -90,16 +91,58 @@ def evaluate_splits(
     one's own values stand beside them, as `accuracy_m` and `accuracy_mm`. The worst of their
     flags is the model's.
     """
-    each = [compute(metric, logits, labels) for _, logits, labels in splits]
-    metrics = {key: _mean([values[key] for values in each]) for key in each[0]}
+    judged = [
+        _of_module(module, logits, labels) if module else _of_table(metric, logits, labels)
+        for _, logits, labels in splits
+    ]
+    each = [values for values, _, _ in judged]
+    metrics = {key: _mean([values.get(key) for values in each]) for key in each[0]}
     if len(each) > 1:
         for (name, _, _), values in zip(splits, each, strict=True):
             metrics |= {f"{key}_{SHORT.get(name, name)}": value for key, value in values.items()}
-    flags = {degenerate(metric, logits, labels) for _, logits, labels in splits}
-    majority = [majority_score(metric, labels) for _, _, labels in splits]
+    flags = {flag for _, _, flag in judged}
     order: tuple[Degenerate, ...] = ("nan", "constant", "majority")
     worst = next((flag for flag in order if flag in flags), None)
-    return Evaluation(metrics, float(np.mean(majority)), worst)
+    return Evaluation(metrics, _mean([least for _, least, _ in judged]), worst)
+
+
+def _of_table(
+    metric: str, logits_NC: np.ndarray, labels_N: np.ndarray
+) -> tuple[Values, float | None, Degenerate | None]:
+    """(metrics, majority score, flag) of one split by a metric of the table."""
+    least = majority_score(metric, labels_N)
+    flag = degenerate(metric, logits_NC, labels_N)
+    return compute(metric, logits_NC, labels_N), least, flag
+
+
+def _of_module(
+    module: MetricModule, logits_NC: np.ndarray, labels_N: np.ndarray
+) -> tuple[Values, float | None, Degenerate | None]:
+    """The same by a metric module; the table's metrics of the same sort stand beside its own."""
+    logits_NC = np.asarray(logits_NC, np.float64)
+    beside = (
+        _of_numbers(_one_column(logits_NC), np.asarray(labels_N, np.float64))
+        if module.input == "values"
+        else _of_classes(logits_NC, np.asarray(labels_N, np.int64))
+    )
+    values = {**beside, **metric_module.compute(module, logits_NC, labels_N)}
+    least = metric_module.majority_score(module, labels_N, logits_NC.shape[-1])
+    given = metric_module.given_to(module, logits_NC)
+    return values, least, _flag(logits_NC, given, values["score"], least)
+
+
+def _flag(
+    logits_NC: np.ndarray, predictions: np.ndarray, score: float | None, least: float | None
+) -> Degenerate | None:
+    """`predictions`: (N,), or (N, C) where a metric is given several numbers per example."""
+    if not np.isfinite(logits_NC).all():
+        return "nan"
+    spread = np.ptp(predictions, axis=0).max()
+    if spread <= ROUNDING * max(1.0, float(np.abs(predictions).max())):
+        return "constant"
+    if score is None:
+        return "nan"
+    return "majority" if least is not None and score <= least + TOLERANCE else None
 
 
 def _headline(metric: str, values: Values) -> float:

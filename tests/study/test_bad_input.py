@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from metric_scripts import write_f1
 from small_study import study, write_data, write_model
 
 from bigtickets.cli import main
@@ -93,7 +94,19 @@ def unknown_label(root: Path, spec: Study) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
+def metric_module(**keys: Any) -> Callable[[Path, Study], None]:
+    """A change that measures by a metric script, with these keys beside it."""
+
+    def change(root: Path, spec: Study) -> None:
+        write_f1(root / "my_f1.py")
+        (root / "empty.py").write_text("import evaluate\n")
+        spec["tasks"][0]["metric"] = {"module": "./my_f1.py", "result": "f1", **keys}
+
+    return change
+
+
 TASK = ("tasks", 0)
+METRIC = "tasks[0].metric"
 BAD: dict[str, tuple[Callable[[Path, Study], None], int, tuple[str, ...]]] = {
     "unknown key": (put("training", "learning_rat", 1e-3), 2, ("learning_rat", "learning_rate")),
     "unknown top key": (put("seed", [1]), 2, ("seed", "seeds")),
@@ -115,6 +128,15 @@ BAD: dict[str, tuple[Callable[[Path, Study], None], int, tuple[str, ...]]] = {
     "not a glue task": (put("tasks", ["sst3"]), 2, ("tasks[0]", "sst2")),
     "missing file": (put(*TASK, "train", "nowhere.tsv"), 2, ("tasks[0].train", "nowhere.tsv")),
     "unknown metric": (put(*TASK, "metric", "acuracy"), 2, ("tasks[0].metric", "accuracy")),
+    "no such script": (metric_module(module="./my_f2.py"), 2, (METRIC, "./my_f2.py", "no such")),
+    "hub module": (metric_module(module="f1"), 2, (METRIC, "f1", "trust_remote_code: true")),
+    "no metric inside": (metric_module(module="empty.py"), 2, (METRIC, "empty.py", "_compute")),
+    "key of a module": (metric_module(resutl="f1"), 2, (f"{METRIC}.resutl", "'result'")),
+    "input of a module": (metric_module(input="class"), 2, (f"{METRIC}.input", "'classes'")),
+    "points of a module": (metric_module(points=0), 2, (f"{METRIC}.points", "more than 0")),
+    "predictions": (metric_module(arguments={"predictions": 1}), 2, (f"{METRIC}.arguments.pred",)),
+    "result of a module": (metric_module(result="F1"), 2, ("reviews", "my_f1.py", "'F1'", "f1")),
+    "argument of a module": (metric_module(arguments={"averag": 1}), 2, ("my_f1.py", "averag")),
     "no text column": (put(*TASK, "text", "sentense"), 2, ("sentense", "sentence")),
     "no label column": (put(*TASK, "label", "labels_"), 2, ("labels_", "label")),
     "label as text": (put(*TASK, "label", "sentence"), 2, ("tasks[0].label",)),

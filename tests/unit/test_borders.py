@@ -22,6 +22,7 @@ DOORS = {
 ONLY = {
     "deepspeed": {"training/engine.py"},
     "matplotlib": {"analysis/figures.py"},
+    "evaluate": {"training/metric_module.py"},
 }
 
 
@@ -60,6 +61,13 @@ def test_one_file_imports(library: str) -> None:
         if any(m.split(".")[0] == library for m in imports(p))
     }
     assert users == ONLY[library]
+
+
+def test_evaluate_is_imported_by_what_calls_a_module_alone() -> None:
+    """It takes seconds: no import of ours may bring it along."""
+    tree = ast.parse((PACKAGE / "training" / "metric_module.py").read_text())
+    names = {a.name for node in tree.body if isinstance(node, ast.Import) for a in node.names}
+    assert "evaluate" not in names
 
 
 @pytest.mark.parametrize("name", ["study", "analysis"])

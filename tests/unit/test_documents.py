@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from bigtickets import cli
+from bigtickets.study import modules
 from bigtickets.study.spec import ExecutionSpec, ImportanceSpec, TicketsSpec, TrainingSpec
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,12 @@ def test_every_key_and_default_stands_in_the_study_file_document(key: str) -> No
     section = text.split(f"## `{key}`")[1].split("\n## ")[0]
     documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, flags=re.MULTILINE))
     assert documented == {f.name: shown(f.default) for f in dataclasses.fields(PARTS[key])}
+
+
+def test_every_key_of_a_metric_module_stands_in_the_study_file_document() -> None:
+    text = (ROOT / "docs" / "study_file.md").read_text()
+    section = text.split("## `metric`")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)) == set(modules.KEYS)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)

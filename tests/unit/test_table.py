@@ -13,6 +13,7 @@ from _synthetic_run import make_run, shared_run, study
 from bigtickets.analysis.table import (
     COLUMNS,
     csv_text,
+    in_points,
     missing_trials,
     planned_trials,
     read_table,
@@ -22,7 +23,7 @@ from bigtickets.analysis.writing.terminal import summary_table
 from bigtickets.errors import DamagedError, InputError
 from bigtickets.files import read_json, write_json
 from bigtickets.study.folder import RunFolder
-from bigtickets.study.spec import StudySpec
+from bigtickets.study.spec import MetricModule, StudySpec
 from bigtickets.study.state import write_run
 
 SMALL = study(models=("L3",), tasks=("movie",), seeds=(0, 1), ratios=(0.0, 0.5))
@@ -169,3 +170,17 @@ def test_terminal_table_is_aligned(table: pd.DataFrame) -> None:
 
 def test_records_are_json(table: pd.DataFrame) -> None:
     assert json.loads(table.to_json(orient="records"))[0]["kind"] == "dense"
+
+
+def test_points_of_a_metric_module(small: RunFolder) -> None:
+    before = read_table(small)
+    assert set(before["points"]) == {100.0}
+    assert in_points(before)["score"].equals(before["score"])
+    module = MetricModule("cost", "/scripts/cost.py", "0" * 64, points=0.5)
+    task = dataclasses.replace(SMALL.tasks[0], module=module)
+    write_run(dataclasses.replace(SMALL, tasks=(task,)), small)
+    table = read_table(small)
+    assert set(table["points"]) == {0.5}
+    assert table["score"].equals(before["score"]), "the table has the metric's own units"
+    for name in ("score", "majority_score"):
+        assert 100 * in_points(table)[name].to_numpy() == pytest.approx(table[name] * 0.5)

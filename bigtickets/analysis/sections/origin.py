@@ -29,6 +29,7 @@ from bigtickets.analysis.writing.words import (
 )
 from bigtickets.files import read_json
 from bigtickets.study.folder import RunFolder
+from bigtickets.study.tasks import MODULE
 
 RULE = (
     "A trial is degenerate if its loss or score is not finite, if it predicts one class (or one "
@@ -93,6 +94,25 @@ def _degenerate_table(flagged: pd.DataFrame) -> Table:
     return Table("Degenerate trials", "llrll", headers, rows, len(rows) > 12)
 
 
+def metric_modules(table: pd.DataFrame) -> Block | None:
+    """How the tasks are measured whose metric is a module; None where there is none."""
+    rows = table[table["metric"].str.startswith(MODULE)].drop_duplicates("task")
+    if not len(rows):
+        return None
+    told = [
+        f"{row.task}: {str(row.metric).removeprefix(MODULE)}, 1 of it is "
+        f"{row.points:g} {'point' if row.points == 1 else 'points'}"
+        for row in rows.itertuples()
+    ]
+    return Text(
+        f"Measured by a metric module: {'; '.join(told)}. Higher is better; what is better when "
+        "lower has a minus. Their intervals are over seeds only, not over examples, and in place "
+        "of the majority class stands the best constant prediction: the most frequent class, the "
+        "classes' frequencies, or the mean of the numbers.",
+        small=True,
+    )
+
+
 def numbers(levels: pd.DataFrame) -> Section:
     """All means with their intervals."""
     rows = [_number_row(level) for level in levels.itertuples()]
@@ -101,8 +121,8 @@ def numbers(levels: pd.DataFrame) -> Section:
     note = (
         "Encoder, Model, FLOPs: removed shares of the prunable encoder weights, of all parameters "
         "and of the encoder's forward FLOPs. n: seeds with a score. Scores and differences in "
-        "points (score × 100); intervals are Student's t over seeds, differences are paired by "
-        "seed."
+        "points (score × 100, of a metric module as its task says); intervals are Student's t over "
+        "seeds, differences are paired by seed."
     )
     table = Table(
         f"All {len(rows)} levels", "llrrrrrrrrrr", headers, rows, folded=len(rows) > 40

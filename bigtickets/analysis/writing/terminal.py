@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bigtickets.analysis.sections.means import mean_scores
+from bigtickets.analysis.table import in_points
 from bigtickets.analysis.writing.words import interval, kind_name, percent, points
 
 HEADERS = ["model", "task", "kind", "ratio", "removed", "n", "score", "95 % interval"]
@@ -17,7 +18,7 @@ def summary_table(table: pd.DataFrame) -> str:
     with its interval over seeds, paired difference to the dense model with its own; in points."""
     if not len(table):
         return "no trial has finished yet"
-    rows = [_row(level) for level in mean_scores(table).itertuples()]
+    rows = [_row(level) for level in mean_scores(in_points(table)).itertuples()]
     previous: Sequence[str] = ["", "", ""]
     shown = []
     for row in rows:

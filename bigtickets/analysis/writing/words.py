@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from bigtickets.study.tasks import MODULE
+
 KINDS = {
     "dense": "dense",
     "winning": "winning",
@@ -36,7 +38,9 @@ def kind_name(kind: str) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """A metric with its unit, as axes and tables show it: times 100."""
+    """A metric with its unit, as axes and tables show it: times 100, or in a module's points."""
+    if metric.startswith(MODULE):
+        return f"{metric.removeprefix(MODULE)} (points)"
     return METRICS.get(metric, f"{metric} (× 100)")
 
 
