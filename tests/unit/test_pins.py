@@ -45,7 +45,7 @@ def started(folder: RunFolder, study: StudySpec) -> StudySpec:
     study = pinned_as_before(study, folder)
     study = pinned(study, fetch_hub_models(study.models, lambda text: None))
     folder.root.mkdir(exist_ok=True)
-    folder.study_yaml.write_text(study_text(study))
+    folder.study_yaml.write_text(study_text(study, folder.root))
     return study
 
 
