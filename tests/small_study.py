@@ -11,6 +11,8 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 GOOD = ["good", "great", "fine", "lovely", "bright", "clever", "warm", "fresh", "sharp", "funny"]
 BAD = ["bad", "dull", "poor", "awful", "weak", "slow", "cold", "stale", "dim", "boring"]
+HANG_S = 1800
+"""Seconds after which a command counts as hanging; a busy machine may need a quarter of them."""
 PLAIN = [
     "the",
     "a",

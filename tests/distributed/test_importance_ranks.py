@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from importance_rank import score_shard
+from small_study import HANG_S
 
 from bigtickets.study.spec import TicketsSpec
 from bigtickets.tickets.scores import load_scores
@@ -24,7 +25,9 @@ def folder(tmp_path_factory):
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc_per_node", str(ranks), str(SCRIPT), str(folder)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=HANG_S
+        )
         assert done.returncode == 0, done.stderr
     return folder
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from small_study import records, write_study
+from small_study import HANG_S, records, write_study
 
 from bigtickets.study.spec import ExecutionSpec
 
@@ -29,7 +29,7 @@ def run(words: list[str], ranks: int, cwd: Path) -> None:
         command = [sys.executable, *launcher, str(STEP)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        [*command, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        [*command, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=HANG_S
     )
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
-from small_study import records, write_study
+from small_study import HANG_S, records, write_study
 
 from bigtickets.tickets.surgery import load_pruned
 
@@ -25,7 +25,7 @@ def bigtickets(*words: object, cwd: Path, code: int = 0) -> str:
 def typed(command: list[str], cwd: Path, code: int = 0) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=HANG_S
     )
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout + result.stderr

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from small_study import records, write_study
+from small_study import HANG_S, records, write_study
 
 pytestmark = pytest.mark.study
 TRAINING = {"epochs": 6, "learning_rate": 1e-3, "batch_size": 8, "max_length": 24}
@@ -32,7 +32,7 @@ def start(*words: str, cwd: Path, errors: int = subprocess.DEVNULL) -> subproces
 
 def finish(*words: str, cwd: Path) -> None:
     process = start(*words, cwd=cwd, errors=subprocess.PIPE)
-    _, errors = process.communicate(timeout=400)
+    _, errors = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, errors.decode()
 
 
@@ -149,7 +149,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     while not records(tmp_path / "runs" / "small") and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANG_S)
     assert process.returncode == 75, errors.decode()
     assert "next: bigtickets run" in errors.decode()
     before = records(tmp_path / "runs" / "small")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 from metric_scripts import write_f1, write_script
+from small_study import HANG_S
 
 from bigtickets.errors import InputError
 from bigtickets.study.modules import read_module
@@ -174,7 +175,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
         started.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         )
-    results = [process.communicate(timeout=240)[0].strip() for process in started]
+    results = [process.communicate(timeout=HANG_S)[0].strip() for process in started]
     assert results == ["3.0", "4.0"]
     assert not (tmp_path / "hf").exists(), "the shared cache"
     assert not list((tmp_path / "tmp").glob("bigtickets*"))
