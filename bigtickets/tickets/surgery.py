@@ -41,6 +41,9 @@ from bigtickets.tickets.units import (
 
 _WEIGHTS = "model.safetensors"
 
+Selection = tuple[Tensor | None, ...]
+"""Indices that stay along each dimension of a parameter; None where all do."""
+
 
 def remove_units(model: PreTrainedModel, kept: Masks) -> PreTrainedModel:
     """Remove from a dense model, in place, the units that `kept` doesn't keep.
@@ -80,12 +83,35 @@ def slice_weights(
     Of `model` only config and names are read. What is not cut is passed on, not copied.
     """
     sliced = dict(state)
-    for cut in _cuts(model, kept):
-        for name, dims in (("weight", (cut.rows, cut.columns)), ("bias", (cut.rows,))):
-            if (key := f"{cut.linear}.{name}") in sliced:
-                tensor = _select(sliced.pop(key), dims)
-                sliced |= {key: tensor} if tensor.numel() else {}
+    for name, dims in selections(model, kept).items():
+        if name in sliced:
+            tensor = select(sliced.pop(name), dims)
+            sliced |= {name: tensor} if tensor.numel() else {}
     return sliced
+
+
+def selections(model: PreTrainedModel, kept: Masks) -> dict[str, Selection]:
+    """What a ticket leaves of each parameter that it cuts, by name; other parameters stay whole.
+
+    One entry per dimension: the sorted indices that stay, or None where all do. A parameter with
+    an empty entry is not in the model that `shrink` makes. Of `model` only config and names are
+    read; it may be on the meta device.
+    """
+    found: dict[str, Selection] = {}
+    for cut in _cuts(model, kept):
+        linear = model.get_submodule(cut.linear)
+        found[f"{cut.linear}.weight"] = (cut.rows, cut.columns)
+        if linear.bias is not None and cut.rows is not None:
+            found[f"{cut.linear}.bias"] = (cut.rows,)
+    return found
+
+
+def select(tensor: Tensor, dims: Selection) -> Tensor:
+    """The part of a tensor that a selection leaves; a copy."""
+    for dim, stay in enumerate(dims):
+        if stay is not None:
+            tensor = tensor.index_select(dim, stay.to(tensor.device))
+    return tensor
 
 
 @contextlib.contextmanager
@@ -206,13 +232,6 @@ def _cuts(model: PreTrainedModel, kept: Masks) -> Iterator[_Cut]:
             for name in rows:
                 yield _Cut(f"{layer}.{name}", stay, None)
             yield _Cut(f"{layer}.{columns}", stay if unit == "blocks" else None, stay)
-
-
-def _select(tensor: Tensor, dims: tuple[Tensor | None, ...]) -> Tensor:
-    for dim, stay in enumerate(dims):
-        if stay is not None:
-            tensor = tensor.index_select(dim, stay.to(tensor.device))
-    return tensor
 
 
 def _resize(linear: nn.Linear, cut: _Cut) -> None:

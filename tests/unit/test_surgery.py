@@ -18,6 +18,7 @@ from bigtickets.tickets.surgery import (
     masked,
     remove_units,
     save_pruned,
+    selections,
     shrink,
     slice_weights,
 )
@@ -143,6 +144,22 @@ def test_structure_without_weights(family, name):
     expected = remove_units(dense, kept).state_dict()
     assert list(expected) == list(model.state_dict())
     assert all(torch.equal(expected[key], tensor) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_selections_name_what_changes(family):
+    """Read off a model on the meta device: exactly the parameters that the ticket makes smaller."""
+    dense = tiny(family)
+    with torch.device("meta"):
+        empty = AutoModelForSequenceClassification.from_config(copy.deepcopy(dense.config))
+    found = selections(empty, EMPTIED)
+    before = {name: tuple(p.shape) for name, p in dense.named_parameters()}
+    after = dict(remove_units(dense, EMPTIED).named_parameters())
+    for name, shape in before.items():
+        stay = found.get(name, (None,) * len(shape))
+        left = tuple(size if s is None else len(s) for size, s in zip(shape, stay, strict=True))
+        assert left == (tuple(after[name].shape) if name in after else left)
+        assert (0 in left) == (name not in after)
 
 
 def test_flags_and_dtype_stay():
