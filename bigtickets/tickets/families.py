@@ -235,9 +235,7 @@ FAMILIES: Mapping[str, Family] = {
     "llama": _llama(_ATTENTION_BIAS, _ATTENTION_BIAS, _MLP_BIAS, ("key_values", "head_dim")),
     "mistral": _llama(False, False, False, ("head_dim",)),
     "qwen2": _llama(True, False, False, ("head_dim",)),
-    "qwen3": replace(
-        _llama(_ATTENTION_BIAS, _ATTENTION_BIAS, False, ()), other_weights=remainders.qwen3
-    ),
+    "qwen3": replace(_llama(_ATTENTION_BIAS, _ATTENTION_BIAS, False, ()), head_norms=2),
     "vit": Family(
         layers=("layers",),
         attention="attention",
@@ -360,7 +358,8 @@ def _weighed(shapes: Shapes, family: Family, config: Config) -> Shapes:
     """The same sizes with what the units and the rest weigh."""
     head_weights, head_matrix = _unit_weights(shapes, family, config, "heads")
     neuron_weights, neuron_matrix = _unit_weights(shapes, family, config, "neurons")
-    head_bias = holds(family.head_columns.bias, config) * shapes.hidden * shapes.layers
+    head_bias = holds(family.head_columns.bias, config) * shapes.hidden
+    norms = family.head_norms * shapes.head_dim
     pooling_weights, label_weights = family.task_head(shapes, config)
     return replace(
         shapes,
@@ -369,7 +368,8 @@ def _weighed(shapes: Shapes, family: Family, config: Config) -> Shapes:
         neuron_weights=neuron_weights,
         neuron_matrix=neuron_matrix,
         block_bias=holds(family.neuron_columns.bias, config) * shapes.hidden,
-        other_weights=family.other_weights(shapes, config) + head_bias,
+        last_head_weights=norms,
+        other_weights=family.other_weights(shapes, config) + (head_bias + norms) * shapes.layers,
         pooling_weights=pooling_weights,
         label_weights=label_weights,
     )

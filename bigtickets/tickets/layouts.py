@@ -62,6 +62,8 @@ class Family:
     """Attributes of `attention` that hold heads x head size."""
     head_arguments: tuple[str, ...] = ()
     """Arguments of `attention` whose dimension 1 is heads, and which all layers share."""
+    head_norms: int = 0
+    """Norms inside `attention` that all heads share, one head's size each."""
     attention_tail: tuple[str, ...] = ()
     """Modules that `attention` applies after its output projection, if that lies inside it."""
     attention_norm: str = ""

@@ -1,6 +1,7 @@
 """Parameters that belong to no unit, per layout: embeddings, norms, task heads.
 
-Biases of the output projections are not among them: the table of families says who has those.
+Biases of the output projections and norms of queries and keys are not among them: the table of
+families says who has those.
 """
 
 from bigtickets.tickets.layouts import Config, Flag, holds
@@ -72,11 +73,6 @@ def opt(shapes: Shapes, config: Config) -> int:
 def llama(shapes: Shapes, config: Config) -> int:
     """Token embeddings; two norms without bias per layer, one at the end."""
     return (shapes.vocab + 2 * shapes.layers + 1) * shapes.hidden
-
-
-def qwen3(shapes: Shapes, config: Config) -> int:
-    """Llama's, and norms of each layer's queries and keys."""
-    return llama(shapes, config) + 2 * shapes.head_dim * shapes.layers
 
 
 def vit(shapes: Shapes, config: Config) -> int:

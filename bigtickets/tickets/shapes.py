@@ -46,6 +46,8 @@ class Shapes:
     neuron_matrix: int = 0
     block_bias: int = 0
     """Biases of the FFN that belong to no neuron."""
+    last_head_weights: int = 0
+    """Parameters of one layer that belong to no head and go with its last one."""
     other_weights: int = 0
     """Parameters that belong to no unit and not to the task head."""
     pooling_weights: int = 0
