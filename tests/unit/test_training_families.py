@@ -9,8 +9,7 @@ from transformers import AutoModel
 
 from bigtickets.errors import InputError
 from bigtickets.running.prefetch import check_models
-from bigtickets.study.reader import read_study
-from bigtickets.study.spec import ModelSpec
+from bigtickets.study.spec import ModelSpec, StudySpec
 from bigtickets.training.dropout import MaskKey, install_dropout
 from bigtickets.training.evaluation import model_inputs
 from bigtickets.training.loop import example_losses
@@ -29,7 +28,7 @@ def folders(tmp_path_factory):
 
 
 def loaded(folders, family, seed=0):
-    return load_model(ModelSpec(family, str(folders / family)), 3, seed)
+    return load_model(ModelSpec(family, str(folders / family), family), 3, seed)
 
 
 def norms(network):
@@ -102,10 +101,7 @@ def test_segments_go_where_they_are_told_apart(folders):
     assert list(given["gpt2"]) == ["input_ids", "attention_mask"]
 
 
-def test_a_model_of_images_is_refused(folders, tmp_path):
-    path = tmp_path / "study.yaml"
-    path.write_text(
-        f"study: x\nmodels: [{{name: v, path: {folders / 'vit'}}}]\ntasks: [sst2]\nseeds: [0]\n"
-    )
+def test_a_model_of_images_is_refused(folders):
+    model = ModelSpec("v", str(folders / "vit"), "vit")
     with pytest.raises(InputError, match="takes images"):
-        check_models(read_study(path))
+        check_models(StudySpec("x", (model,), ()))
