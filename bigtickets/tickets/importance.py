@@ -72,6 +72,7 @@ class ImportancePass:
     def __enter__(self) -> "ImportancePass":
         with contextlib.ExitStack() as stack:
             stack.enter_context(_frozen(self._model))
+            stack.enter_context(_uncached(self._model))
             stack.enter_context(_checkpointing(self._model, self._layers))
             for layer in self._layers:
                 for unit in self._units:
@@ -232,6 +233,19 @@ def _frozen(model: nn.Module) -> Iterator[None]:
             module.training = mode
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
+
+
+@contextlib.contextmanager
+def _uncached(model: PreTrainedModel) -> Iterator[None]:
+    """No keys and values kept for tokens to come: checkpoints would add them a second time."""
+    if not getattr(model.config, "use_cache", False):
+        yield
+        return
+    try:
+        model.config.use_cache = False
+        yield
+    finally:
+        model.config.use_cache = True
 
 
 @contextlib.contextmanager

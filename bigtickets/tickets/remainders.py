@@ -4,6 +4,8 @@ Biases of the output projections and norms of queries and keys are not among the
 families says who has those.
 """
 
+from collections.abc import Sequence
+
 from bigtickets.tickets.layouts import Config, Flag, holds
 from bigtickets.tickets.shapes import Shapes
 
@@ -109,5 +111,5 @@ def _modernbert_norm(shapes: Shapes, config: Config) -> int:
     return (1 + holds(Flag("norm_bias", False), config)) * shapes.hidden
 
 
-def _pair(size: int | list[int]) -> tuple[int, int]:
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -73,7 +73,8 @@ def _pretrained(model: ModelSpec, num_outputs: int, attention: Attention) -> Pre
             model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
         )
         config.num_labels = num_outputs
-        config.use_cache = False  # of keys and values that a classifier never reads again
+        if getattr(config, "use_cache", False):
+            config.use_cache = False  # of keys and values that a classifier never reads again
         network, info = AutoModelForSequenceClassification.from_pretrained(
             model.path,
             config=config,

@@ -92,6 +92,46 @@ def test_equals_explicit_gates_one_example_at_a_time(family, attention):
     check_against_reference(model, micro_batch=3, data=EXAMPLES[:7])
 
 
+@pytest.mark.parametrize("family", ["opt", "llama", "mistral", "qwen2", "qwen3"])
+def test_a_decoder_does_not_see_the_side_of_padding(family):
+    """Where positions are relative or counted from the mask; GPT-2 counts padding as text."""
+
+    def padded_left(inputs):
+        order = inputs["attention_mask"].argsort(dim=1, stable=True)
+        return {name: tensor.gather(1, order) for name, tensor in inputs.items()}
+
+    model = tiny(family)
+    inputs, labels_B = padded(EXAMPLES[:6])
+    means = []
+    for each in (inputs, padded_left(inputs)):
+        with ImportancePass(model, UNITS) as scoring:
+            loss_B = cross_entropy(model(**each).logits, labels_B, reduction="none")
+            scoring.add(loss_B, torch.ones(6))
+        means.append(scoring.scores().mean())
+    assert not torch.equal(inputs["input_ids"], padded_left(inputs)["input_ids"])
+    for unit in UNITS:
+        np.testing.assert_allclose(means[1][unit], means[0][unit], rtol=1e-5)
+
+
+def test_gates_of_a_shared_layer_sum_over_its_depths():
+    """An ALBERT of one layer run 3 times, against a BERT-like copy with layers of its own."""
+    shared = tiny("albert", num_hidden_layers=3, num_hidden_groups=1)
+    apart = tiny("albert", num_hidden_layers=3, num_hidden_groups=3)
+    weights = shared.state_dict()
+    for index in range(3):
+        group = f"albert_layer_groups.{index}."
+        weights |= {k.replace("albert_layer_groups.0.", group): v for k, v in weights.items()}
+    apart.load_state_dict(weights)
+    for example in EXAMPLES[:2]:
+        sums = {}
+        for (unit, _), grad_TN in gate_gradients(apart, example).items():
+            sums[unit] = sums.get(unit, 0) + grad_TN
+        for unit in UNITS:
+            np.testing.assert_allclose(gate_gradients(shared, example)[unit, 0], sums[unit])
+            score = scored(shared, [example]).mean()[unit]
+            np.testing.assert_allclose(score[0], sums[unit].sum(0).abs(), rtol=1e-9)
+
+
 @pytest.mark.parametrize("granularity", ["token", "square"])
 @pytest.mark.parametrize("family", ["bert", "distilbert", "albert", "opt", "llama"])
 def test_other_granularities_equal_explicit_gates(family, granularity):
@@ -199,13 +239,18 @@ def checkpointing(model, use_reentrant):
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
-@pytest.mark.parametrize("family", ["bert", "electra", "distilbert"])
+@pytest.mark.parametrize(
+    "family",
+    ["bert", "electra", "distilbert", "deberta-v2", "modernbert", "gpt2", "opt", "llama", "vit"],
+)
 def test_gradient_checkpointing_changes_nothing(family, use_reentrant):
     model = tiny(family)
     plain = scored(model)
     calls = checkpointing(model, use_reentrant)
     with_checkpoints = scored(model)
     assert len(calls) == 3 * 4  # every layer of every batch
+    rates = [getattr(layer.layer, "dropout", None) for layer in unit_layers(model)]
+    assert family != "opt" or rates == [0.1] * 3  # its layers' own, off in between
     for unit in UNITS:
         np.testing.assert_allclose(with_checkpoints.mean()[unit], plain.mean()[unit], rtol=1e-9)
 
