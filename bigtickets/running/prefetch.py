@@ -21,7 +21,7 @@ from bigtickets.training.engine import read_ds_config
 from bigtickets.training.models import read_config
 
 # Positions that a family's embedding keeps for padding.
-POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2}
+POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2, "mpnet": 2}
 
 
 def check_models(study: StudySpec) -> None:
@@ -33,6 +33,10 @@ def check_models(study: StudySpec) -> None:
             family_of(model_config(Path(model.path), model.name))
         config = read_config(model)
         shapes = shapes_of(config)
+        if not shapes.vocab:
+            raise InputError(
+                f"model {model.name} ({config['model_type']}) takes images; a study trains on text"
+            )
         positions = shapes.positions - POSITION_OFFSETS.get(config["model_type"], 0)
         if model.training.max_length > positions:
             raise InputError(

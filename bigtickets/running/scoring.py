@@ -19,7 +19,7 @@ from bigtickets.tickets.importance import ImportancePass
 from bigtickets.tickets.scores import Scores
 from bigtickets.training.batches import collate, evaluation_batches
 from bigtickets.training.engine import computes_in_bf16
-from bigtickets.training.evaluation import MODEL_INPUTS, autocast
+from bigtickets.training.evaluation import autocast, model_inputs
 from bigtickets.training.hardware import reset_peak_memory, tokens_per_pass
 from bigtickets.training.loop import example_losses
 from bigtickets.training.splits import Split, load_split, subset
@@ -72,7 +72,7 @@ def score(
             context.check_stop()
             batch = collate(split, indices, weights, device=ranks.device)
             with autocast(ranks.device, bf16):
-                logits = network(**{k: batch[k] for k in MODEL_INPUTS if k in batch}).logits
+                logits = network(**model_inputs(network, batch)).logits
             losses = example_losses(logits, batch["labels"])
             scoring.add(losses, batch["weight"], batch["attention_mask"])
         scoring.reduce(ranks.sum_)

@@ -52,11 +52,12 @@ class ImportancePass:
         granularity: Granularity = "example",
         device: torch.device | None = None,
     ) -> None:
-        if granularity == "token" and model.config.chunk_size_feed_forward:
+        if granularity == "token" and getattr(model.config, "chunk_size_feed_forward", False):
             raise InputError("granularity token needs chunk_size_feed_forward 0 in the config")
         self._model, self._layers = model, unit_layers(model)
         self._units, self._granularity = units, granularity
         shapes = model_shapes(model)
+        self._depths = shapes.repeats
         self._channels = {unit: unit_channels(shapes, unit) for unit in units}
         self._sizes = [(2, shapes.layers, units_per_layer(shapes, unit)) for unit in units]
         device = device or next(model.parameters()).device
@@ -66,10 +67,12 @@ class ImportancePass:
         self._flat = torch.zeros(numbers, dtype=torch.float64, device=device)
         self._batch: dict[tuple[Unit, int], Tensor] = {}
         self._mask_BT: Tensor | None = None
+        self._examples = 1
 
     def __enter__(self) -> "ImportancePass":
         with contextlib.ExitStack() as stack:
             stack.enter_context(_frozen(self._model))
+            stack.enter_context(_uncached(self._model))
             stack.enter_context(_checkpointing(self._model, self._layers))
             for layer in self._layers:
                 for unit in self._units:
@@ -89,7 +92,7 @@ class ImportancePass:
         the batch and never counts. attention_mask_BT: 0 at padding; only `token` reads it.
         """
         real_B = weight_B > 0
-        self._mask_BT = attention_mask_BT
+        self._mask_BT, self._examples = attention_mask_BT, len(loss_B)
         self._batch = {}  # nothing of an earlier batch, nor of a backward that failed
         torch.where(real_B, loss_B, 0).sum().backward()
         moments, count = self._moments(self._flat)
@@ -136,16 +139,23 @@ class ImportancePass:
         linear = layer.attention_output if unit == "heads" else layer.ffn_output
         return linear.register_forward_pre_hook(on_input)
 
-    def _collect(self, key: tuple[Unit, int], value_BTC: Tensor, grad_BTC: Tensor) -> None:
-        """Add one tap's gate gradients of each example, B x N; called during the backward."""
+    def _collect(self, key: tuple[Unit, int], value: Tensor, grad: Tensor) -> None:
+        """Add one tap's gate gradients of each example, B x N; called during the backward.
+
+        Tensors are (B, T, C), or (B*T, C) where a family flattens its FFN's input. An FFN may see
+        an example's tokens in chunks, and depths may share a layer: all belong to one gate.
+        """
+        if value.dim() == 2:
+            value, grad = (each.unflatten(0, (self._examples, -1)) for each in (value, grad))
         channels = self._channels[key[0]]
-        if self._granularity == "token":
-            token_BTN = _over_channels(_product(value_BTC, grad_BTC), channels)
-            signed_BN = _absolute_over_tokens(token_BTN, self._mask_BT)
+        if self._granularity != "token":
+            signed = _over_channels(_over_tokens(value, grad), channels)
         else:
-            signed_BN = _over_channels(_over_tokens(value_BTC, grad_BTC), channels)
-        earlier_BN = self._batch.get(key)  # an FFN may see an example's tokens in chunks
-        self._batch[key] = signed_BN if earlier_BN is None else earlier_BN + signed_BN
+            signed = _over_channels(_product(value, grad), channels)
+            if self._depths == 1:  # else other depths have their part in this token's gradient
+                signed = _absolute_over_tokens(signed, self._mask_BT)
+        earlier = self._batch.get(key)
+        self._batch[key] = signed if earlier is None else earlier + signed
 
     def _stacked(self, unit: Unit) -> Tensor:
         missing = [layer.index for layer in self._layers if (unit, layer.index) not in self._batch]
@@ -154,7 +164,10 @@ class ImportancePass:
                 f"no gradient reached the {unit} of layers {missing}: the forward must run the "
                 "scored model's own modules inside the pass"
             )
-        return torch.stack([self._batch[unit, layer.index] for layer in self._layers])
+        found = [self._batch[unit, layer.index] for layer in self._layers]
+        if self._granularity == "token" and self._depths > 1:
+            found = [_absolute_over_tokens(token_BTN, self._mask_BT) for token_BTN in found]
+        return torch.stack(found)
 
     def _scored(self, signed_LBN: Tensor, real_B: Tensor) -> Tensor:
         # Not a product with the weight: a filler's gradient may be NaN.
@@ -223,15 +236,35 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _uncached(model: PreTrainedModel) -> Iterator[None]:
+    """No keys and values kept for tokens to come: checkpoints would add them a second time."""
+    if not getattr(model.config, "use_cache", False):
+        yield
+        return
+    try:
+        model.config.use_cache = False
+        yield
+    finally:
+        model.config.use_cache = True
+
+
+@contextlib.contextmanager
 def _checkpointing(model: PreTrainedModel, layers: list[UnitLayer]) -> Iterator[None]:
     """Keep gradient checkpointing in effect: transformers does it in training mode only.
 
     The flag is set on the layer itself, whose dropouts have their own. Reentrant checkpoints pass
     gradients only where an input has one, so the graph then begins at the embeddings.
     """
-    checkpointed = [x.layer for x in layers if getattr(x.layer, "gradient_checkpointing", False)]
+    checkpointed: list[Any] = [
+        x.layer for x in layers if getattr(x.layer, "gradient_checkpointing", False)
+    ]
+    # OPT's dropouts are its layers' own: a number, and no module.
+    found = {layer: getattr(layer, "dropout", None) for layer in checkpointed}
+    rates = {layer: rate for layer, rate in found.items() if isinstance(rate, float)}
     for layer in checkpointed:
         layer.training = True
+    for layer in rates:
+        layer.dropout = 0.0
     if not checkpointed:
         yield
         return
@@ -241,3 +274,5 @@ def _checkpointing(model: PreTrainedModel, layers: list[UnitLayer]) -> Iterator[
         yield
     finally:
         handle.remove()
+        for layer, rate in rates.items():
+            layer.dropout = rate

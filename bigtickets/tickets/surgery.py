@@ -10,10 +10,10 @@ the meta device and filled from a file; `slice_weights` works on a state dict.
 
 import contextlib
 import copy
+import functools
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,33 @@ import safetensors
 import safetensors.torch
 import torch
 import transformers
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from bigtickets import files
 from bigtickets.errors import DamagedError, InputError
+from bigtickets.tickets.cuts import Cut, cuts, gone
 from bigtickets.tickets.families import Masks, shapes_of, unit_channels
-from bigtickets.tickets.stand_ins import BiasOnly, NoChannels, NoHeads
+from bigtickets.tickets.stand_ins import BiasOnly, NoChannels, NoHeads, only_heads
 from bigtickets.tickets.ticket import Ticket, check_kept, structure
 from bigtickets.tickets.units import (
-    layer_name,
+    Matrix,
+    layer_names,
+    matrix,
     model_family,
     model_shapes,
     refuse_pruned,
+    sizes,
     unit_layers,
 )
 
 _WEIGHTS = "model.safetensors"
+
+Selection = tuple[Tensor | None, ...]
+"""Indices that stay along each dimension of a parameter; None where all do."""
 
 
 def remove_units(model: PreTrainedModel, kept: Masks) -> PreTrainedModel:
@@ -60,15 +69,14 @@ def shrink(model: PreTrainedModel, kept: Masks) -> None:
     Works on any device, meta included. `config.bigtickets` then says what was removed.
     """
     _check(model, kept)
-    for cut in _cuts(model, kept):
-        linear = model.get_submodule(cut.linear)
-        assert isinstance(linear, nn.Linear)
+    for cut in list(cuts(model, kept)):
+        projection = matrix(model, cut.name)
         if cut.empty:
-            model.set_submodule(cut.linear, _stand_in(linear, cut))
+            model.set_submodule(cut.name, _stand_in(projection, cut))
         else:
-            _resize(linear, cut)
-    for index, mask_N in enumerate(kept.get("heads", ())):
-        _set_heads(model, index, int(mask_N.sum()))
+            _resize(projection, cut)
+    for name, mask_N in zip(layer_names(model), kept.get("heads", ()), strict=False):
+        _set_heads(model, name, mask_N)
     model.config.bigtickets = structure(kept)
 
 
@@ -80,12 +88,38 @@ def slice_weights(
     Of `model` only config and names are read. What is not cut is passed on, not copied.
     """
     sliced = dict(state)
-    for cut in _cuts(model, kept):
-        for name, dims in (("weight", (cut.rows, cut.columns)), ("bias", (cut.rows,))):
-            if (key := f"{cut.linear}.{name}") in sliced:
-                tensor = _select(sliced.pop(key), dims)
-                sliced |= {key: tensor} if tensor.numel() else {}
+    for name, dims in selections(model, kept).items():
+        if name in sliced:
+            tensor = select(sliced.pop(name), dims)
+            sliced |= {name: tensor} if tensor.numel() else {}
     return sliced
+
+
+def selections(model: PreTrainedModel, kept: Masks) -> dict[str, Selection]:
+    """What a ticket leaves of each parameter that it cuts, by name; other parameters stay whole.
+
+    One entry per dimension: the sorted indices that stay, or None where all do. A parameter with
+    an empty entry is not in the model that `shrink` makes. Of `model` only config and names are
+    read; it may be on the meta device.
+    """
+    found: dict[str, Selection] = {}
+    for cut in cuts(model, kept):
+        dims = (cut.rows, cut.columns)
+        projection = matrix(model, cut.name)
+        found[f"{cut.name}.weight"] = dims[::-1] if isinstance(projection, Conv1D) else dims
+        if projection.bias is not None and cut.rows is not None:
+            found[f"{cut.name}.bias"] = (cut.rows,)
+    for name, parameter in gone(model, kept):
+        found.setdefault(name, (torch.arange(0), *(None,) * (parameter.dim() - 1)))
+    return found
+
+
+def select(tensor: Tensor, dims: Selection) -> Tensor:
+    """The part of a tensor that a selection leaves; a copy."""
+    for dim, stay in enumerate(dims):
+        if stay is not None:
+            tensor = tensor.index_select(dim, stay.to(tensor.device))
+    return tensor
 
 
 @contextlib.contextmanager
@@ -147,7 +181,9 @@ def load_pruned(directory: str | Path) -> PreTrainedModel:
     config.bigtickets = None  # dense, to begin with
     # The initial weights are all replaced: drawing them is to move nobody's random numbers.
     with torch.random.fork_rng(devices=[]):
-        model = _architecture(config, directory)(config).to(config.dtype)
+        model = _architecture(config, directory)(config)
+    for parameter in model.parameters():  # not buffers: rotary frequencies stay in float32
+        parameter.data = parameter.data.to(config.dtype)
     shrink(model, saved.kept)
     model.config.bigtickets = saved.to_json()
     try:
@@ -179,79 +215,50 @@ def _architecture(config: PreTrainedConfig, directory: Path) -> type[PreTrainedM
     return found
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """Rows and columns of one Linear that stay; None where all do."""
-
-    linear: str
-    rows: Tensor | None
-    columns: Tensor | None
-
-    @property
-    def empty(self) -> bool:
-        return any(kept is not None and not len(kept) for kept in (self.rows, self.columns))
-
-
-def _cuts(model: PreTrainedModel, kept: Masks) -> Iterator[_Cut]:
-    """Every Linear that a ticket changes."""
-    family, shapes = model_family(model), model_shapes(model)
-    for unit, mask_LN in kept.items():
-        heads = unit == "heads"
-        rows = family.head_rows if heads else family.neuron_rows
-        columns = family.head_columns if heads else family.neuron_columns
-        for index in np.flatnonzero(~mask_LN.all(axis=1)):
-            layer = layer_name(model, int(index))
-            channels_C = np.repeat(mask_LN[index], unit_channels(shapes, unit))
-            stay = torch.from_numpy(np.flatnonzero(channels_C))
-            for name in rows:
-                yield _Cut(f"{layer}.{name}", stay, None)
-            yield _Cut(f"{layer}.{columns}", stay if unit == "blocks" else None, stay)
-
-
-def _select(tensor: Tensor, dims: tuple[Tensor | None, ...]) -> Tensor:
-    for dim, stay in enumerate(dims):
-        if stay is not None:
-            tensor = tensor.index_select(dim, stay.to(tensor.device))
-    return tensor
-
-
-def _resize(linear: nn.Linear, cut: _Cut) -> None:
-    """Give a Linear empty weights of the size that the cut leaves."""
-    if cut.columns is not None:
-        linear.in_features = len(cut.columns)
-    if cut.rows is not None:
-        linear.out_features = len(cut.rows)
-        if linear.bias is not None:
-            linear.bias = _empty_like(linear.bias, linear.out_features)
-    linear.weight = _empty_like(linear.weight, linear.out_features, linear.in_features)
+def _resize(projection: Matrix, cut: Cut) -> None:
+    """Give a projection empty weights of the size that the cut leaves."""
+    inputs, outputs = sizes(projection)
+    inputs = inputs if cut.columns is None else len(cut.columns)
+    outputs = outputs if cut.rows is None else len(cut.rows)
+    if projection.bias is not None and cut.rows is not None:
+        projection.bias = _empty_like(projection.bias, outputs)
+    if isinstance(projection, Conv1D):
+        projection.nx, projection.nf = inputs, outputs
+        projection.weight = _empty_like(projection.weight, inputs, outputs)
+    else:
+        projection.in_features, projection.out_features = inputs, outputs
+        projection.weight = _empty_like(projection.weight, outputs, inputs)
 
 
 def _empty_like(parameter: Tensor, *shape: int) -> nn.Parameter:
     return nn.Parameter(parameter.new_empty(shape), requires_grad=parameter.requires_grad)
 
 
-def _stand_in(linear: nn.Linear, cut: _Cut) -> nn.Module:
+def _stand_in(projection: Matrix, cut: Cut) -> nn.Module:
     if cut.columns is None:
         return NoChannels()
-    return BiasOnly(linear.out_features, linear.bias if cut.rows is None else None)
+    return BiasOnly(sizes(projection)[1], projection.bias if cut.rows is None else None)
 
 
-def _set_heads(model: PreTrainedModel, index: int, heads: int) -> None:
-    """Tell a layer's attention how many heads it has, or replace it by what has none."""
-    family, layer = model_family(model), layer_name(model, index)
-    attention = model.get_submodule(f"{layer}.{family.attention}")
-    for name in family.head_counts:
-        setattr(attention, name, heads)
-    for name in family.head_widths:
-        setattr(attention, name, heads * model_shapes(model).head_dim)
+def _set_heads(model: PreTrainedModel, layer: str, mask_N: NDArray[np.bool_]) -> None:
+    """Tell a layer's attention which heads it has, or replace it by what has none."""
+    family, name = model_family(model), f"{layer}.{model_family(model).attention}"
+    attention, heads = model.get_submodule(name), np.flatnonzero(mask_N).tolist()
     if not heads:
-        projection = model.get_submodule(f"{layer}.{family.head_columns}")
-        model.set_submodule(f"{layer}.{family.attention}", NoHeads())
-        if family.head_columns.startswith(f"{family.attention}."):
-            model.set_submodule(f"{layer}.{family.head_columns}", projection)
+        stand_in = NoHeads(attention, family.after_heads, family.attention_norm)
+        model.set_submodule(name, stand_in)
+        return
+    for attribute in family.head_counts:
+        setattr(attention, attribute, len(heads))
+    for attribute in family.head_widths:
+        setattr(attention, attribute, len(heads) * model_shapes(model).head_dim)
+    if len(heads) < len(mask_N):
+        for argument in family.head_arguments:
+            hook = functools.partial(only_heads, argument=argument, heads=heads)
+            attention.register_forward_pre_hook(hook, with_kwargs=True)
 
 
-def _multiply(linear: nn.Linear, gates_C: Tensor, output: bool) -> RemovableHandle:
+def _multiply(linear: Matrix, gates_C: Tensor, output: bool) -> RemovableHandle:
     if output:
         return linear.register_forward_hook(lambda _, __, value: value * gates_C.to(value))
     return linear.register_forward_pre_hook(lambda _, args: (args[0] * gates_C.to(args[0]),))

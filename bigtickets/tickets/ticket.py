@@ -131,9 +131,10 @@ def removed_fractions(
     each = weights_per_unit(shapes)
     weights = sum(each[unit] * int((~mask_LN).sum()) for unit, mask_LN in kept.items())
     flops = forward_flops(shapes, length)
+    emptied = int((~kept["heads"].any(axis=1)).sum()) if "heads" in kept else 0
     return {
         "encoder": weights / prunable_weights(shapes, kept),
-        "model": weights / parameters,
+        "model": (weights + emptied * shapes.last_head_weights) / parameters,
         "flops": (flops - forward_flops(shapes, length, kept)) / flops,
     }
 

@@ -14,6 +14,11 @@ from torch import Tensor, nn
 
 # "lowbias32", an integer mixer by C. Wellons; the second is 0x846CA68B as a signed number.
 MULTIPLIERS = (0x7FEB352D, 0x846CA68B - 2**32)
+# Modules by the end of their name that get no dropout: DeBERTa's on a table of positions that all
+# examples share, and ModernBERT's on neurons, which have other places when some are removed.
+PASSED_BY = ("pos_dropout", "mlp.drop")
+# Rates that families keep as numbers and draw from torch's stream with.
+NUMBERS = ("dropout", "attention_dropout", "layerdrop")
 
 
 class MaskKey:
@@ -63,12 +68,21 @@ class KeyedDropout(nn.Module):
 
 
 def install_dropout(model: nn.Module, rate: float, key: MaskKey) -> None:
-    """Replace every nn.Dropout of `model`; each is known by its name, whatever else was removed."""
+    """Replace every nn.Dropout of `model`; each is known by its name, whatever else was removed.
+
+    A module that a family runs at several depths (ALBERT) has the same mask at each. Dropout that
+    is no module (OPT's, and that of attention probabilities) is turned off.
+    """
+    for module in model.modules():
+        for number in NUMBERS:
+            if isinstance(getattr(module, number, None), float):
+                setattr(module, number, 0.0)
     dropouts = [n for n, m in model.named_modules() if isinstance(m, nn.Dropout | KeyedDropout)]
     for name in dropouts:
         parent, _, child = name.rpartition(".")
         index = zlib.crc32(name.encode())
-        setattr(model.get_submodule(parent), child, KeyedDropout(rate, index, key))
+        own = 0.0 if name.endswith(PASSED_BY) else rate
+        setattr(model.get_submodule(parent), child, KeyedDropout(own, index, key))
 
 
 def _mix(z: Tensor) -> Tensor:

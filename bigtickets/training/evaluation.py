@@ -11,8 +11,6 @@ from bigtickets.training.hardware import tokens_per_pass
 from bigtickets.training.ranks import Ranks
 from bigtickets.training.splits import Split
 
-MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-
 
 @torch.no_grad()
 def predict(
@@ -37,12 +35,23 @@ def predict(
         tick()
         batch = collate(split, indices, weights, device=ranks.device)
         with autocast(ranks.device, bf16):
-            rows = model(**{k: batch[k] for k in MODEL_INPUTS if k in batch}).logits
+            rows = model(**model_inputs(model, batch)).logits
         real = batch["weight"] > 0
         logits_NC[batch["example"][real]] = rows[real].float()
     ranks.sum_(logits_NC)
     model.train(was_training)
     return logits_NC.cpu().numpy()
+
+
+def model_inputs(model: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What the forward takes of a batch: segments only where the model tells some apart.
+
+    GPT-2 would add the embedding of token 0 for segment 0, others would fail.
+    """
+    names = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 0) > 1 and "token_type_ids" in batch:
+        names.append("token_type_ids")
+    return {name: batch[name] for name in names}
 
 
 def autocast(device: torch.device, bf16: bool) -> torch.autocast:

@@ -17,7 +17,7 @@ from bigtickets.training import checkpoints
 from bigtickets.training.batches import TrainingBatches, collate, micro_batches
 from bigtickets.training.dropout import MaskKey
 from bigtickets.training.engine import Engine
-from bigtickets.training.evaluation import MODEL_INPUTS
+from bigtickets.training.evaluation import model_inputs
 from bigtickets.training.metrics_log import MetricsLog, read_metrics
 from bigtickets.training.ranks import Ranks
 from bigtickets.training.schedule import learning_rate_at
@@ -109,7 +109,7 @@ def _step(run: Run, progress: Progress) -> None:
     for i, (chosen, weights) in enumerate(micro):
         batch = collate(run.split, chosen, weights, device=run.ranks.device)
         run.mask_key.set(progress.step, batch["example"])
-        logits = run.engine(**{k: batch[k] for k in MODEL_INPUTS if k in batch}).logits
+        logits = run.engine(**model_inputs(run.engine.module, batch)).logits
         # Fillers have weight 0. The engine averages over ranks; the loss is a mean over the batch.
         loss = (example_losses(logits, batch["labels"]) * batch["weight"]).sum()
         run.engine.backward(loss * (run.ranks.world_size / len(indices)), i == len(micro) - 1)

@@ -32,12 +32,13 @@ def load_model(
     fresh = _fresh_parameters(network)
     generator = torch.Generator().manual_seed(seed)
     std = getattr(network.config, "initializer_range", 0.02)
+    scales = _norm_scales(network)
     with torch.no_grad():
         for _, parameter in sorted(fresh.items()):
             if parameter.dim() > 1:
                 parameter.normal_(0.0, std, generator=generator)
             else:
-                parameter.zero_()
+                parameter.fill_(1.0 if id(parameter) in scales else 0.0)
     return network
 
 
@@ -55,18 +56,13 @@ def randomize(network: PreTrainedModel, seed: int) -> None:
     """Draw all weights anew: the control that keeps a ticket's structure and not its weights."""
     generator = torch.Generator().manual_seed(seed + 1)
     std = getattr(network.config, "initializer_range", 0.02)
-    norms = {
-        id(p) for m in network.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()
-    }
+    scales = _norm_scales(network)
     with torch.no_grad():
         for _, parameter in sorted(network.named_parameters()):
             if parameter.dim() > 1:
                 parameter.normal_(0.0, std, generator=generator)
-            elif id(parameter) not in norms:
-                parameter.zero_()
-        for module in network.modules():
-            if isinstance(module, nn.LayerNorm):
-                module.reset_parameters()
+            else:
+                parameter.fill_(1.0 if id(parameter) in scales else 0.0)
 
 
 # One model at a time: a warm worker runs many trials of it, and a large one fills the memory.
@@ -77,12 +73,15 @@ def _pretrained(model: ModelSpec, num_outputs: int, attention: Attention) -> Pre
             model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
         )
         config.num_labels = num_outputs
+        if getattr(config, "use_cache", False):
+            config.use_cache = False  # of keys and values that a classifier never reads again
         network, info = AutoModelForSequenceClassification.from_pretrained(
             model.path,
             config=config,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
-            attn_implementation=attention,
+            # Left to transformers, that is SDPA wherever the family has it, and eager elsewhere.
+            attn_implementation=None if attention == "sdpa" else attention,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
@@ -111,6 +110,12 @@ def _load_error(model: ModelSpec, error: Exception) -> Exception:
     if Path(model.path).is_dir() and type(error).__name__ in ("SafetensorError", "RuntimeError"):
         return DamagedError(f"{model.path}: the weights of model {model.name} do not load: {first}")
     return InputError(f"model {model.name} ({model.path}) does not load: {first}")
+
+
+def _norm_scales(network: PreTrainedModel) -> set[int]:
+    """Ids of the weights of LayerNorms, RMSNorms and the families' own norms."""
+    norms = [module for module in network.modules() if type(module).__name__.endswith("Norm")]
+    return {id(weight) for norm in norms if (weight := getattr(norm, "weight", None)) is not None}
 
 
 def _fresh_parameters(network: PreTrainedModel) -> dict[str, nn.Parameter]:
