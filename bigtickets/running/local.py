@@ -32,6 +32,10 @@ class Slot:
     processes: int
     threads: int
     log: Path
+    worker: tuple[str, ...] = ()
+    """More arguments of the worker."""
+    srun: tuple[str, ...] = ()
+    """How a group that spans nodes is started; the process is then srun, not torchrun."""
     process: subprocess.Popen | None = None
     strikes: int = 0
     done_at_start: int = 0

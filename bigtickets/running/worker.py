@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import errno
 import gc
+import math
 import os
 import sys
 import threading
@@ -28,11 +29,13 @@ from bigtickets.running.trial import run_trial
 from bigtickets.study.claims import HEARTBEAT_S, Claim, Claims, FailureClass, new_owner
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.reader import read_study
-from bigtickets.study.steps import Step, expand
+from bigtickets.study.steps import Step, before_trials, expand
 from bigtickets.training.ranks import Ranks, process_group
 
 STAGES = {"data": run_data, "trial": run_trial, "scores": run_scores, "ticket": run_ticket}
 POLL_S = 0.5
+LONG_S = 600.0
+"""A trial that takes longer is worth starting shortly before the end: it leaves a checkpoint."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,19 +47,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--processes", type=int, help="take only steps of models with so many processes per trial"
     )
+    parser.add_argument(
+        "--before-trials", action="store_true", help="take only steps that others wait for"
+    )
+    parser.add_argument(
+        "--until", type=float, help="stop at that time, in seconds since the epoch"
+    )
+    parser.add_argument(
+        "--patience", type=float, default=math.inf, help="seconds to wait for others' steps"
+    )
     options = parser.parse_args(arguments)
-    stop = Stop()
+    stop = Stop(options.until)
     stop.install()
     with process_group() as ranks:
         folder = open_run(options.run)
         context = make_context(folder, ranks, stop, options.worker_log)
-        chosen = [
-            step_id
-            for step_id, step in context.steps.items()
-            if options.processes in (None, context.model(step).execution.processes_per_trial)
-        ]
-        work(context, chosen)
+        work(context, choose(context, options.processes, options.before_trials), options.patience)
         return Interrupted.exit_code if ranks.any(stop.asked())[0] else 0
+
+
+def choose(context: Context, processes: int | None, early: bool) -> list[str]:
+    """Ids of the steps of models with so many processes per trial; `early`: those others need."""
+    needed = before_trials(context.steps.values()) if early else context.steps
+    return [
+        step_id
+        for step_id, step in context.steps.items()
+        if step_id in needed
+        and processes in (None, context.model(step).execution.processes_per_trial)
+    ]
 
 
 def make_context(folder: RunFolder, ranks: Ranks, stop: Stop, log: str = "") -> Context:
@@ -73,28 +91,56 @@ def make_context(folder: RunFolder, ranks: Ranks, stop: Stop, log: str = "") -> 
     )
 
 
-def work(context: Context, chosen: Iterable[str]) -> None:
-    """Take and run the `chosen` steps until all are done, failed, or cannot be reached."""
+def work(context: Context, chosen: Iterable[str], patience_s: float = math.inf) -> None:
+    """Take and run the `chosen` steps until all are done, failed, or cannot be reached.
+
+    While others work on what is needed it waits, but no longer than `patience_s`.
+    """
     remaining = list(chosen)
+    longest: dict[str, float] = {}
+    waits_since = time.monotonic()
     while not context.ranks.any(context.stop.asked())[0]:
-        found = _next(context, remaining) if context.ranks.first else None
+        found = _next(context, remaining, longest) if context.ranks.first else None
+        if found == "wait" and time.monotonic() - waits_since > patience_s:
+            found = "none"
         found = context.ranks.from_first(found)
         if found == "none":
+            return
+        if found == "late":
+            context.stop.ask()
             return
         if found == "wait":
             time.sleep(POLL_S)
             continue
-        _run(context, context.steps[found["step_id"]], Claim(**found))
+        step, started = context.steps[found["step_id"]], time.monotonic()
+        _run(context, step, Claim(**found))
+        waits_since = time.monotonic()
+        kind = f"{step.step} {step.model}"
+        longest[kind] = max(longest.get(kind, 0), waits_since - started)
 
 
-def _next(context: Context, remaining: list[str]) -> dict | str:
-    """The claim on the next step; "wait" if others still work on what is needed, or "none"."""
-    waiting = False
+def _fits(context: Context, step: Step, longest: dict[str, float]) -> bool:
+    """Whether a step can end in the time that is left, or is long enough to be cut in two.
+
+    `longest`: seconds of the longest step of a stage and model so far; an unknown one is tried.
+    """
+    seconds = longest.get(f"{step.step} {step.model}", 0)
+    resumable = step.step == "trial" and seconds > LONG_S
+    return resumable or seconds <= context.stop.seconds_left()
+
+
+def _next(context: Context, remaining: list[str], longest: dict[str, float]) -> dict | str:
+    """The claim on the next step; "wait" if others still work on what is needed, "late" if there
+    is no time for what is left, or "none"."""
+    waiting = late = False
     for step_id in list(remaining):
         if context.done(step_id):
             remaining.remove(step_id)
             continue
         if not all(context.done(need) for need in context.steps[step_id].needs):
+            continue
+        if not _fits(context, context.steps[step_id], longest):
+            late = True
             continue
         claim = context.claims.take(step_id)
         if claim is None:
@@ -105,6 +151,8 @@ def _next(context: Context, remaining: list[str]) -> dict | str:
             context.claims.forget(step_id)
             continue
         return asdict(claim)
+    if late:
+        return "late"
     return "wait" if waiting else "none"
 
 

@@ -139,8 +139,7 @@ class Claims:
         if last.state == "released":
             return True
         if last.state == "failed":
-            tries = sum(c.failure == last.failure for c in self.attempts(last.step_id))
-            return tries < RETRIED.get(last.failure or "", 0)
+            return tried_again(self.attempts(last.step_id))
         if not self._dead(last):
             return False
         if self._lives(last.step_id) < MOST_LIVES:
@@ -179,6 +178,12 @@ class Claims:
 
     def _path(self, claim: Claim) -> Path:
         return self.folder / f"{claim.step_id}.{claim.attempt}"
+
+
+def tried_again(attempts: list[Claim]) -> bool:
+    """Whether a step whose last attempt failed is tried again without being asked."""
+    last = attempts[-1].failure
+    return sum(claim.failure == last for claim in attempts) < RETRIED.get(last or "", 0)
 
 
 def lost_here(claim: Claim) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bigtickets.errors import DamagedError
 from bigtickets.files import write_bytes, write_json
-from bigtickets.study.claims import Claim, lost_here, read_claims
+from bigtickets.study.claims import Claim, lost_here, read_claims, tried_again
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.provenance import environment
 from bigtickets.study.spec import StudySpec
@@ -95,4 +95,6 @@ def _state(step: Step, done: set[str], claims: dict[str, list[Claim]]) -> StepSt
     last = claims[step.id][-1] if step.id in claims else None
     if last is None or last.state == "released" or lost_here(last):
         return "waiting"
-    return "failed" if last.state == "failed" else "running"
+    if last.state == "failed":
+        return "waiting" if tried_again(claims[step.id]) else "failed"
+    return "running"

@@ -8,7 +8,7 @@ are left out, so that a new field with a default keeps what has been computed.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -147,6 +147,12 @@ def expand(study: StudySpec) -> list[Step]:
     order = {"data": 0, "trial": 1, "scores": 2, "ticket": 3}
     # Dense trials and scores first: everything else waits for them.
     return sorted(steps.values(), key=lambda s: 4 if s.ticket else order[s.step])
+
+
+def before_trials(steps: Iterable[Step]) -> set[str]:
+    """Ids of the steps that other steps wait for: data, scored dense trials, scores, tickets."""
+    steps = list(steps)
+    return {need for step in steps for need in step.needs} | {s.id for s in steps if s.step == "data"}
 
 
 @dataclass(frozen=True)
