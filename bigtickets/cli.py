@@ -44,6 +44,11 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
             )
         if name == "plan":
             parser.add_argument("--json", action="store_true", help="for programs")
+    submit = _study_parser(commands, "submit", _submit, "the whole study, as SLURM jobs")
+    submit.add_argument(
+        "--cluster", type=Path, required=True, metavar="CLUSTER.yaml", help="what to ask SLURM for"
+    )
+    submit.add_argument("--dry-run", action="store_true", help="print, and touch nothing")
 
 
 def _add_run_commands(commands: argparse._SubParsersAction) -> None:
@@ -51,6 +56,7 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
         ("status", _status, "what is done, what runs, what failed and why"),
         ("logs", _logs, "the log of one trial"),
         ("retry", _retry, "let failed trials be tried again"),
+        ("cancel", _cancel, "end the SLURM jobs of a run"),
         ("report", _report, "table, figures and pages"),
     ):
         parser = commands.add_parser(name, help=text, description=text)
@@ -58,6 +64,8 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("run", type=Path, metavar="RUN", help="run folder: runs/<study>")
         if name == "status":
             parser.add_argument("--json", action="store_true", help="for programs")
+        if name == "cancel":
+            parser.add_argument("--yes", action="store_true", help="without asking")
         if name == "logs":
             parser.add_argument("trial", metavar="TRIAL", help="id, its beginning, or label")
             parser.add_argument("-f", "--follow", action="store_true", help="until it is done")
@@ -123,6 +131,18 @@ def _prefetch(options: argparse.Namespace) -> None:
     from bigtickets.running.commands import prefetch
 
     prefetch(options.study, options.out)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    from bigtickets.running.slurm.commands import submit
+
+    submit(options.study, options.cluster, options.out, options.dry_run)
+
+
+def _cancel(options: argparse.Namespace) -> None:
+    from bigtickets.running.slurm.commands import cancel
+
+    cancel(options.run, options.yes)
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from bigtickets.errors import BigticketsError, InputError, Interrupted, TrialsFa
 from bigtickets.running import local
 from bigtickets.running.progress import Progress
 from bigtickets.running.signals import Stop
+from bigtickets.running.view import StudyView
 from bigtickets.running.words import command, run_again
 from bigtickets.study.claims import Claims, new_owner
 from bigtickets.study.folder import RunFolder, open_run
@@ -26,11 +27,17 @@ def run(study_path: Path, out: Path | None, jobs: int | None) -> None:
     stop.install()
     study, folder = prepare(study_path, out, stop)
     steps = read_manifest(folder)
-    progress = Progress(folder, steps, done_ids(folder))
+    progress, view = Progress(folder, steps, done_ids(folder)), StudyView(folder)
+
+    def show(done: set[str]) -> None:
+        progress.show(done)
+        view.tick(len(done))
+
     try:
-        local.run_workers(study, folder, jobs or local.default_jobs(study), stop, progress.show)
+        local.run_workers(study, folder, jobs or local.default_jobs(study), stop, show)
     finally:
         progress.close()
+        view.close()
     state = read_state(folder)
     if stop.asked():
         raise Interrupted(
@@ -80,7 +87,9 @@ def prefetch(study_path: Path, out: Path | None) -> None:
     print(f"everything is in {folder.root}\nnext: {run_again(study_path, out)}")
 
 
-def prepare(study_path: Path, out: Path | None, stop: Stop) -> tuple[StudySpec, RunFolder]:
+def prepare(
+    study_path: Path, out: Path | None, stop: Stop, tokenise: bool = True
+) -> tuple[StudySpec, RunFolder]:
     """Check all, fetch and tokenise what is missing, then write the run folder.
 
     Nothing is written before everything has been checked.
@@ -100,7 +109,8 @@ def prepare(study_path: Path, out: Path | None, stop: Stop) -> tuple[StudySpec, 
         study = dataclasses.replace(study, tasks=read_study(study_path).tasks)
     check_models(study)
     check_scripts(study.tasks)
-    prepare_data(study, folder, say, stop.raise_if_asked)
+    if tokenise:
+        prepare_data(study, folder, say, stop.raise_if_asked)
     study = keep_scripts(study, folder)
     write_run(study, folder)
     return study, folder

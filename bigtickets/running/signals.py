@@ -21,6 +21,8 @@ class Stop:
     def __init__(self, until: float | None = None) -> None:
         self.until = until
         """Seconds since the epoch after which the flag counts as set."""
+        self.terminated = False
+        """Whether SIGTERM was among the signals."""
         self._asked = threading.Event()
 
     def install(self) -> None:
@@ -50,6 +52,7 @@ class Stop:
         if self.asked() and number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        self.terminated = self.terminated or number == signal.SIGTERM
         self.ask()
 
 

@@ -50,9 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--before-trials", action="store_true", help="take only steps that others wait for"
     )
-    parser.add_argument(
-        "--until", type=float, help="stop at that time, in seconds since the epoch"
-    )
+    parser.add_argument("--until", type=float, help="stop at that time, in seconds since the epoch")
     parser.add_argument(
         "--patience", type=float, default=math.inf, help="seconds to wait for others' steps"
     )

@@ -150,9 +150,8 @@ def expand(study: StudySpec) -> list[Step]:
 
 
 def before_trials(steps: Iterable[Step]) -> set[str]:
-    """Ids of the steps that other steps wait for: data, scored dense trials, scores, tickets."""
-    steps = list(steps)
-    return {need for step in steps for need in step.needs} | {s.id for s in steps if s.step == "data"}
+    """Ids of the steps that others wait for: data, scored dense trials, scores, tickets."""
+    return {need for step in steps for need in step.needs}
 
 
 @dataclass(frozen=True)
