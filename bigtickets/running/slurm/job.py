@@ -18,7 +18,6 @@ from bigtickets.running.local import Slot, run_slots
 from bigtickets.running.signals import Stop
 from bigtickets.running.slurm import journal
 from bigtickets.running.slurm.commands import goes_on
-from bigtickets.running.slurm.lives import Life
 from bigtickets.running.slurm.submission import alone, look, send
 from bigtickets.running.view import StudyView
 from bigtickets.study.claims import STALE_AFTER_S, read_claims
@@ -126,15 +125,12 @@ class Terminated(BigticketsError):
 
 
 class _Watch:
-    """What a slot does besides: show that it lives, keep TensorBoard's view, leave a bad node."""
+    """What a slot does besides: keep TensorBoard's view, and leave a bad node."""
 
     def __init__(self, folder: RunFolder, options: argparse.Namespace) -> None:
-        entry = journal.entry_of(folder, options.uid)
+        self.folder, self.view = folder, StudyView(folder)
         self.first = options.node == 0
-        self.started = time.time()
-        self.life = Life(folder, options.job, options.attempt, entry.gpus if entry else 0)
-        self.view = StudyView(folder)
-        self.folder, self.looked = folder, -LOOK_S
+        self.started, self.looked = time.time(), -LOOK_S
 
     def look(self, done: set[str]) -> None:
         """Called twice a second with the ids of the steps that are done."""
@@ -142,15 +138,12 @@ class _Watch:
             return
         self.looked = time.monotonic()
         if self.first:
-            self.life.beat()
             self.view.tick(len(done))
         if troubles_here(self.folder, self.started) >= BAD_NODE:
             raise BigticketsError(f"{BAD_NODE} failures of this machine: the rest is for others")
 
     def close(self) -> None:
-        """Say until when it lived, and leave nothing running."""
-        if self.first:
-            self.life.beat()
+        """Leave nothing running."""
         self.view.close()
 
 

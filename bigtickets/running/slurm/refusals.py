@@ -14,7 +14,7 @@ REMEDIES = (
     ("invalid feature", "key `constraint`"),
     ("reservation", "key `reservation`"),
     ("invalid node name", "key `exclude`"),
-    ("memory specification", "key `memory_gb`: more than a node has"),
+    ("memory", "key `memory_gb`: more than a node has"),
     ("node configuration is not available", "keys `gpus_per_node`, `cpus` and `memory_gb`"),
     ("more processors requested", "keys `cpus` and `processes_per_node`"),
     ("job array specification", "MaxArraySize of this cluster: key `max_submitted`"),
