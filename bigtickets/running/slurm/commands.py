@@ -25,7 +25,7 @@ from bigtickets.running.slurm.submission import (
     shown_command,
     survey,
 )
-from bigtickets.running.slurm.work import hours_left
+from bigtickets.running.slurm.work import GPU_FLOPS, hours_left, speed_is_assumed
 from bigtickets.running.words import command
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.pins import pinned_as_before
@@ -159,16 +159,24 @@ def _describe(plan: Submission, cluster_path: Path | None) -> None:
 def _size(job: Job, cluster: Cluster) -> str:
     if job.stage not in SLOTS:
         return "1 job"
-    each = f"{job.gpus(cluster)} GPUs" if cluster.gpus_per_node else f"{job.per_node} processes"
+    gpus, processes = job.gpus(cluster), job.per_node * job.nodes
+    each = _count(gpus, "GPU") if gpus else _count(processes, "process", "es")
     nodes = f" on {job.nodes} nodes" if job.nodes > 1 else ""
     side = f", {job.groups} trials side by side" if job.groups > 1 else ""
-    at_once = min(job.elements, cluster.concurrency)
-    return f"{job.elements} jobs of {each}{nodes}{side}, {at_once} at once, {cluster.time} each"
+    at_once = f", {cluster.concurrency} at once" if job.elements > cluster.concurrency else ""
+    return f"{_count(job.elements, 'job')} of {each}{nodes}{side}{at_once}, {cluster.time} each"
+
+
+def _count(number: int, thing: str, plural: str = "s") -> str:
+    return f"{number} {thing}{plural if number != 1 else ''}"
 
 
 def _hours(plan: Submission, facts: dict[str, Any]) -> str:
-    """The estimate, and what the jobs may take at most before they queue themselves again."""
-    hours = hours_left(plan.study, plan.folder, plan.cluster)
-    unit = "GPU-hours" if plan.cluster.gpus_per_node else "hours"
-    work = sum(each * (n if plan.cluster.gpus_per_node else 1) for n, each in hours.items())
-    return f"about {work:.2g} {unit} of training ({facts['speed_from']})"
+    """What is left to train, and how that is known."""
+    work, source = hours_left(plan.study, plan.folder, plan.cluster), facts["speed_from"]
+    if not plan.cluster.gpus_per_node:
+        return f"about {sum(work.values()):.2g} hours of training in all ({source})"
+    hours = sum(each * processes for processes, each in work.items())
+    if speed_is_assumed(facts):
+        source = f"assuming {GPU_FLOPS / 1e12:.0f} TFLOP/s per GPU; known better after a trial"
+    return f"about {hours:.2g} GPU-hours of training ({source})"

@@ -1,9 +1,10 @@
 """What of a study is left to do, in SLURM's measures: per shape, in hours, with nodes to avoid."""
 
 from collections import defaultdict
+from typing import Any
 
 from bigtickets.errors import BigticketsError
-from bigtickets.running.planning import ASSUMED_FLOPS, plan_facts
+from bigtickets.running.planning import plan_facts
 from bigtickets.running.slurm.cluster import Cluster
 from bigtickets.running.slurm.limits import ask
 from bigtickets.study.claims import read_claims, tried_again
@@ -14,8 +15,8 @@ from bigtickets.study.steps import Step, before_trials, expand
 
 Left = list[tuple[Step, int, bool]]
 """Steps, each with its processes and whether trials wait for it."""
-GPU_SPEEDUP = 100
-"""A GPU against the two CPU cores that `plan` assumes, until a trial has run."""
+GPU_FLOPS = 1e13
+"""FLOP/s of a GPU with small batches, where no trial has run yet: a thirtieth of an A100's peak."""
 
 
 def processes_of(model: ModelSpec) -> int:
@@ -47,22 +48,19 @@ def steps_left(study: StudySpec, folder: RunFolder) -> Left:
 def hours_left(study: StudySpec, folder: RunFolder, cluster: Cluster) -> dict[int, float]:
     """Hours of one group per number of processes, after the speed of the trials done, if any."""
     facts = plan_facts(study, folder)
-    total = sum(model["flops"] for model in facts["models"])
-    if not total:
-        return {}
-    speed = total / max(facts["hours"] * 3600, 1e-9)
-    hours: dict[int, float] = defaultdict(float)
-    for model, cost in _costs(study, facts["models"]):
-        processes = processes_of(model)
-        assumed = abs(speed / ASSUMED_FLOPS - 1) < 1e-6
-        faster = GPU_SPEEDUP * processes if assumed and cluster.gpus_per_node else 1
-        hours[processes] += cost["flops"] / speed / faster / 3600
-    return dict(hours)
+    models = {model.name: processes_of(model) for model in study.models}
+    flops: dict[int, float] = defaultdict(float)
+    for cost in facts["models"]:
+        flops[models[cost["name"]]] += cost["flops"]
+    total = sum(flops.values())
+    if cluster.gpus_per_node and speed_is_assumed(facts):
+        return {n: work / (GPU_FLOPS * n) / 3600 for n, work in flops.items()}
+    return {n: facts["hours"] * work / total for n, work in flops.items() if total}
 
 
-def _costs(study: StudySpec, costs: list[dict]) -> list[tuple[ModelSpec, dict]]:
-    models = {model.name: model for model in study.models}
-    return [(models[cost["name"]], cost) for cost in costs]
+def speed_is_assumed(facts: dict[str, Any]) -> bool:
+    """Whether no trial has run yet that would tell how fast this is."""
+    return str(facts["speed_from"]).startswith("assuming")
 
 
 def troubled_hosts(folder: RunFolder) -> tuple[str, ...]:
