@@ -162,10 +162,12 @@ def _run(context: Context, step: Step, claim: Claim) -> None:
     try:
         with _heartbeat(context, claim):
             STAGES[step.step](context, step, claim)
-    except Interrupted:
+    except Interrupted as error:
         context.stop.ask()
         if context.ranks.first:
-            context.claims.release(claim)
+            # TERM comes from a scheduler that needs the machine for somebody else.
+            taken = context.stop.terminated
+            context.claims.release(claim, *(("preempted", str(error)) if taken else ()))
         return
     except Exception as error:
         _fail(context, claim, error)

@@ -84,6 +84,8 @@ def _slots(options: argparse.Namespace) -> None:
         run_slots(folder, groups(folder, options), stop, watch.look)
     finally:
         watch.close()
+    if options.node:
+        return  # the first node says how it ended: srun ends all tasks at the first bad code
     if stop.terminated:
         raise Terminated("preempted or cancelled")
     if stop.asked():
