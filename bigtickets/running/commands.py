@@ -12,7 +12,7 @@ from bigtickets.running import local
 from bigtickets.running.progress import Progress
 from bigtickets.running.signals import Stop
 from bigtickets.running.view import StudyView
-from bigtickets.running.words import command, run_again
+from bigtickets.running.words import command, go_on, run_again
 from bigtickets.study.claims import Claims, new_owner
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.pins import pinned, pinned_as_before
@@ -141,7 +141,7 @@ def retry(root: Path) -> None:
         claims.reopen(step.id)
     print(f"{len(failed)} failed steps may be tried again")
     if failed:
-        print(f"next: {run_again(folder.study_yaml, folder.root)}")
+        print(f"next: {go_on(folder)}")
 
 
 def say(text: str) -> None:

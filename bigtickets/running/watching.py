@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bigtickets.running.words import command, run_again
+from bigtickets.running.words import command, go_on
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.state import RunState, read_state
 from bigtickets.study.steps import Step
@@ -82,4 +82,4 @@ def _next(folder: RunFolder, state: RunState) -> str:
         return command("logs", folder.root, state.of("failed")[0].id)
     if state.counts["done"] == len(state.steps):
         return command("report", folder.root)
-    return run_again(folder.study_yaml, folder.root)
+    return go_on(folder)

@@ -31,7 +31,7 @@ def test_golden_one_gpu_trials() -> None:
         "--job-name=ladder-trials-1x",
         "--comment=bigtickets:0123456789abcdef",
         "--chdir=/data/my runs/100%",
-        "--output=logs/trials-1x-%A_%a.out",
+        "--output=/data/my runs/100%%/logs/trials-1x-%A_%a.out",
         "--dependency=afterany:17",
         "--partition=gpu",
         "--account=my-project",
@@ -74,7 +74,7 @@ def test_golden_the_last_job_of_a_cluster_without_gpus() -> None:
         "--job-name=ladder-finish",
         "--comment=bigtickets:0123456789abcdef",
         "--chdir=/data/my runs/100%",
-        "--output=logs/finish-%j.out",
+        "--output=/data/my runs/100%%/logs/finish-%j.out",
         "--dependency=afterany:1:2",
         "--time=0:30:00",
         "--nodes=1",
@@ -124,10 +124,11 @@ def test_any_folder_is_one_word(name: str) -> None:
     found = sbatch_argv(Call(Job("trials"), "u", "s"), Cluster(time="1:00:00"), folder)
     assert found[found.index(str(script())) + 2] == str(folder.root)
     assert found[4] == f"--chdir={folder.root}"
-    # sbatch replaces %j and its like in the names of outputs: these know nothing of the folder.
-    assert [word for word in found if "%" in word and name not in word] == [
-        "--output=logs/trials-1x-%A_%a.out"
-    ]
+    # sbatch replaces %j and its like in the names of outputs.
+    output = next(word for word in found if word.startswith("--output="))
+    kept = output.replace("%%", "").replace("%A_%a", "")
+    assert "%" not in kept
+    assert kept == f"--output={folder.root}/logs/trials-1x-.out".replace("%", "")
 
 
 def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

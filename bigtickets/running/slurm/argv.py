@@ -38,7 +38,7 @@ def sbatch_argv(call: Call, cluster: Cluster, folder: RunFolder) -> list[str]:
         f"--job-name={call.study}-{call.job.name}",
         f"--comment={TAG}{call.uid}",
         f"--chdir={folder.root}",
-        *_output(call.job),
+        *_output(call.job, folder),
         *(["--dependency=afterany:" + ":".join(call.after)] if call.after else []),
         *_place(call, cluster),
         *(_slots(call.job, cluster) if call.job.stage in SLOTS else _light(call.job, cluster)),
@@ -82,10 +82,11 @@ def _search_path() -> list[str]:
     return [source, *(path for path in given.split(os.pathsep) if path and path != source)]
 
 
-def _output(job: Job) -> list[str]:
-    """Log files, relative to the run folder: its name may hold what sbatch would replace."""
+def _output(job: Job, folder: RunFolder) -> list[str]:
+    """The log file: %A, %a and %j are numbers of the job, %% is a percent sign of the path."""
     number = "%A_%a" if job.stage in SLOTS else "%j"
-    return [f"--output=logs/{job.name}-{number}.out"]
+    logs = str(folder.logs).replace("%", "%%")
+    return [f"--output={logs}/{job.name}-{number}.out"]
 
 
 def _place(call: Call, cluster: Cluster) -> list[str]:

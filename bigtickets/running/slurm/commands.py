@@ -22,7 +22,7 @@ from bigtickets.running.slurm.submission import (
     keep_cluster,
     look,
     send,
-    shown_command,
+    shown_commands,
     survey,
 )
 from bigtickets.running.slurm.work import GPU_FLOPS, hours_left, speed_is_assumed
@@ -131,8 +131,7 @@ def _dry_run(study_path: Path, cluster: Cluster, out: Path | None) -> None:
         found, limits = [], Limits(submitted=cluster.max_submitted)
     plan = survey(study, cluster, folder, found, limits)
     _describe(plan, None)
-    for job in plan.jobs:
-        print(shown_command(plan, job))
+    print("\n".join(shown_commands(plan)))
 
 
 def _describe(plan: Submission, cluster_path: Path | None) -> None:

@@ -1,13 +1,12 @@
 """`submit`: from a study and a cluster file to a chain of jobs, each exactly once."""
 
 import contextlib
-import dataclasses
 import os
 import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bigtickets.errors import BigticketsError, InputError
@@ -89,9 +88,25 @@ def send(plan: Submission) -> list[Entry]:
         number = journal.new_round(plan.folder, ids, done)
     sent: list[Entry] = []
     for job in plan.jobs:
-        before = tuple(e.job_id for e in (*plan.live, *sent) if _follows(job, e) and e.job_id)
-        sent.append(_send_one(plan, job, number, before))
+        sent.append(_send_one(plan, job, number, _before(job, [*plan.live, *sent])))
     return sent
+
+
+def shown_commands(plan: Submission) -> list[str]:
+    """The sbatch calls as one could type them, names standing for numbers."""
+    lines: list[str] = []
+    sent: list[Entry] = []
+    for job in plan.jobs:
+        before = _before(job, [*plan.live, *sent])
+        call = Call(job, "ID", plan.study.study, before, plan.exclude)
+        lines.append(shlex.join(sbatch_argv(call, plan.cluster, plan.folder)))
+        sent.append(replace(_entry(plan, job, 0), job_id=job.name.upper()))
+    return lines
+
+
+def _before(job: Job, entries: list[Entry]) -> tuple[str, ...]:
+    """Numbers of the jobs that must have ended before this one starts."""
+    return tuple(entry.job_id for entry in entries if entry.job_id and _follows(job, entry))
 
 
 def _follows(job: Job, entry: Entry) -> bool:
@@ -107,18 +122,7 @@ def _follows(job: Job, entry: Entry) -> bool:
 def _send_one(plan: Submission, job: Job, number: int, before: tuple[str, ...]) -> Entry:
     """One sbatch, journalled; with fewer elements if SLURM takes no more."""
     while True:
-        entry = journal.record(
-            plan.folder,
-            Entry(
-                uid=journal.new_uid(),
-                round=number,
-                stage=job.stage,
-                processes=job.processes,
-                elements=job.elements,
-                gpus=job.gpus(plan.cluster),
-                seconds=plan.cluster.seconds,
-            ),
-        )
+        entry = journal.record(plan.folder, _entry(plan, job, number))
         call = Call(job, entry.uid, plan.study.study, before, plan.exclude)
         argv = sbatch_argv(call, plan.cluster, plan.folder)
         code, output, errors = _sbatch(argv, environment(job, plan.cluster, plan.folder))
@@ -130,7 +134,19 @@ def _send_one(plan: Submission, job: Job, number: int, before: tuple[str, ...]) 
         journal.change(plan.folder, entry, "refused", why=one_line(errors))
         if not is_limit(errors) or job.elements == 1:
             raise InputError(f"{job.name}: {explain(errors)}")
-        job = dataclasses.replace(job, elements=job.elements // 2)
+        job = replace(job, elements=job.elements // 2)
+
+
+def _entry(plan: Submission, job: Job, number: int) -> Entry:
+    return Entry(
+        uid=journal.new_uid(),
+        round=number,
+        stage=job.stage,
+        processes=job.processes,
+        elements=job.elements,
+        gpus=job.gpus(plan.cluster),
+        seconds=plan.cluster.seconds,
+    )
 
 
 def _sbatch(argv: list[str], env: dict[str, str]) -> tuple[int, str, str]:
@@ -178,12 +194,6 @@ def check_place(folder: RunFolder, cluster: Cluster) -> None:
         raise InputError(f"{str(folder.root)!r}: SLURM cannot work with this name; choose --out")
     if cluster.python and not cluster.container and not os.access(cluster.python, os.X_OK):
         raise InputError(f"python: {cluster.python} cannot be run here")
-
-
-def shown_command(plan: Submission, job: Job) -> str:
-    """The sbatch call as one could type it, for --dry-run."""
-    call = Call(job, "UID", plan.study.study, (), plan.exclude)
-    return shlex.join(sbatch_argv(call, plan.cluster, plan.folder))
 
 
 def look(
