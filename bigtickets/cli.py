@@ -1,11 +1,13 @@
 """The command line. It reads words and calls `bigtickets.running`; it has no logic of its own."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import bigtickets
+from bigtickets.errors import InputError
 from bigtickets.running.commands import guarded
 
 
@@ -64,11 +66,26 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("run", type=Path, metavar="RUN", help="run folder: runs/<study>")
         if name == "status":
             parser.add_argument("--json", action="store_true", help="for programs")
+            parser.add_argument(
+                *("-w", "--watch"),
+                type=_seconds,
+                nargs="?",
+                const=30.0,
+                metavar="SECONDS",
+                help="again and again, until it is over (default: every 30)",
+            )
+        if name == "retry":
+            parser.add_argument(
+                "step", nargs="*", metavar="STEP", help="ids, their beginnings, or labels"
+            )
+            parser.add_argument(
+                "--failed", action="store_true", help="all failed ones, as without STEP"
+            )
         if name == "cancel":
             parser.add_argument("--yes", action="store_true", help="without asking")
         if name == "logs":
             parser.add_argument("trial", metavar="TRIAL", help="id, its beginning, or label")
-            parser.add_argument("-f", "--follow", action="store_true", help="until it is done")
+            parser.add_argument("-f", "--follow", action="store_true", help="until it is over")
 
 
 def _add_single_commands(commands: argparse._SubParsersAction) -> None:
@@ -112,6 +129,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds")
+    return value
+
+
 # Each imports what it needs: `--help` and `status` must not wait for torch.
 
 
@@ -148,7 +172,7 @@ def _cancel(options: argparse.Namespace) -> None:
 def _status(options: argparse.Namespace) -> None:
     from bigtickets.running.watching import status
 
-    status(options.run, options.json)
+    status(options.run, options.json, options.watch)
 
 
 def _logs(options: argparse.Namespace) -> None:
@@ -160,7 +184,9 @@ def _logs(options: argparse.Namespace) -> None:
 def _retry(options: argparse.Namespace) -> None:
     from bigtickets.running.commands import retry
 
-    retry(options.run)
+    if options.step and options.failed:
+        raise InputError("--failed: means all failed steps; give it or STEP, not both")
+    retry(options.run, options.step)
 
 
 def _report(options: argparse.Namespace) -> None:

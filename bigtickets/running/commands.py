@@ -4,11 +4,12 @@ import dataclasses
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bigtickets.errors import BigticketsError, InputError, Interrupted, TrialsFailed
 from bigtickets.running import local
+from bigtickets.running.logs import find_step
 from bigtickets.running.progress import Progress
 from bigtickets.running.signals import Stop
 from bigtickets.running.view import StudyView
@@ -132,15 +133,21 @@ def report(root: Path) -> None:
     print(f"next: open it in a browser, or: tensorboard --logdir {shlex.quote(str(folder.tb))}")
 
 
-def retry(root: Path) -> None:
-    """Let failed steps be tried again."""
+def retry(root: Path, names: Sequence[str] = ()) -> None:
+    """Let failed steps be tried again: all of them, or those with these ids or labels."""
     folder = open_run(root)
-    failed = read_state(folder).of("failed")
+    state = read_state(folder)
+    chosen = [find_step(state.steps, name) for name in names] or state.of("failed")
     claims = Claims(folder.claims, new_owner())
-    for step in failed:
+    for step in chosen:
+        if state.states[step.id] != "failed":
+            raise InputError(
+                f"{step.label}: is {state.states[step.id]}; only failed steps can be tried again"
+            )
+    for step in chosen:
         claims.reopen(step.id)
-    print(f"{len(failed)} failed steps may be tried again")
-    if failed:
+    print(f"{len(chosen)} failed steps may be tried again")
+    if chosen:
         print(f"next: {go_on(folder)}")
 
 

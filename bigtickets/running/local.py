@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -128,12 +129,13 @@ def _slots(study: StudySpec, folder: RunFolder, jobs: int, processes: int) -> li
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = max(1, (cores or 1) // (jobs * processes)) if asked == "auto" else asked
     folder.logs.mkdir(parents=True, exist_ok=True)
+    host = socket.gethostname()
     return [
         Slot(
             number=i,
             processes=processes,
             threads=threads,
-            log=folder.logs / f"worker-{processes}x-{i}.log",
+            log=folder.logs / f"{host}-{processes}x-{i}.log",
             worker=("--processes", str(processes)),
         )
         for i in range(jobs)

@@ -78,7 +78,7 @@ class Claims:
 
     def attempts(self, step_id: str) -> list[Claim]:
         """All attempts, oldest first. A file still empty counts as running."""
-        return [read_claim(path) for path in _paths(self.folder, step_id)]
+        return attempts_at(self.folder, step_id)
 
     def holds(self, claim: Claim) -> bool:
         """Whether this attempt still owns the step: the fence before every commit."""
@@ -219,6 +219,11 @@ def read_claim(path: Path) -> Claim:
     except (json.JSONDecodeError, FileNotFoundError):
         step_id, attempt = path.name.rsplit(".", 1)
         return Claim(step_id, int(attempt), owner="", host="", pid=0, started=time.time())
+
+
+def attempts_at(folder: Path, step_id: str) -> list[Claim]:
+    """All attempts at a step, oldest first."""
+    return [read_claim(path) for path in _paths(folder, step_id)]
 
 
 def read_claims(folder: Path) -> dict[str, list[Claim]]:

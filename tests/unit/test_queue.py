@@ -94,7 +94,7 @@ def test_what_failed_for_good_is_left_until_it_is_reopened(tmp_path: Path) -> No
 def test_nothing_is_overlooked_among_many_claimed_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only some of the claimed ones are tried at a look; the last free one is found all the same."""
+    """Only some of the claimed ones are tried at a look; the free one is found all the same."""
     monkeypatch.setattr(module, "AGAIN", 1)
     context = worker(tmp_path)
     for step in STEPS.values():
