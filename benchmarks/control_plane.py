@@ -12,7 +12,6 @@ rest on what it checks: each step was run to its end exactly once, by one worker
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import random

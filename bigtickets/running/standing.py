@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from bigtickets.running.logs import last_lines
@@ -17,8 +16,10 @@ STATES = ("done", "running", "waiting", "failed", "blocked")
 LOG_LINES = 5
 
 
-def standing(folder: RunFolder, state: RunState) -> dict[str, Any]:
-    """Where a run stands."""
+def standing(
+    folder: RunFolder, state: RunState, jobs: list[dict[str, Any]] | None
+) -> dict[str, Any]:
+    """Where a run stands; `jobs`: what SLURM says of those that were submitted for it, if any."""
     lives = read_lives(folder)
     return {
         "run": str(folder.root),
@@ -29,7 +30,8 @@ def standing(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "failures": _failures(folder, state),
         "hours_left": _hours_left(state, lives),
         "efficiency": _efficiency(lives),
-        "next": _next(folder, state),
+        "jobs": jobs,
+        "next": _next(folder, state, jobs),
     }
 
 
@@ -135,9 +137,14 @@ def _efficiency(lives: Sequence[Life]) -> dict[str, Any] | None:
     }
 
 
-def _next(folder: RunFolder, state: RunState) -> str:
+def _next(folder: RunFolder, state: RunState, jobs: list[dict[str, Any]] | None) -> str:
     if state.of("failed"):
         return command("logs", folder.root, state.of("failed")[0].id)
     if state.counts["done"] == len(state.steps):
         return command("report", folder.root)
-    return run_again(Path(folder.study_yaml), folder.root)
+    if jobs is None:
+        return run_again(folder.study_yaml, folder.root)
+    if any(job["live"] for job in jobs):
+        return command("status", folder.root, "--watch")
+    words = ("--cluster", folder.slurm / "cluster.yaml", "--out", folder.root)
+    return command("submit", folder.study_yaml, *words)

@@ -1,5 +1,6 @@
 """`status`: what is done, what runs, what failed and why; once, or again and again."""
 
+import contextlib
 import json
 import sys
 import time
@@ -7,10 +8,14 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from bigtickets.errors import BigticketsError
+from bigtickets.running.slurm.queue import job_facts, query
 from bigtickets.running.standing import STATES, over, standing
-from bigtickets.study.folder import open_run
+from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.state import read_state
 
+ASK_EVERY_S = 30.0
+"""SLURM's controller serves everybody: files can be looked at more often."""
 MOST_LINES = 20
 """Of steps that run: a large cluster runs thousands."""
 
@@ -18,10 +23,11 @@ MOST_LINES = 20
 def status(root: Path, as_json: bool, every_s: float | None = None) -> None:
     """Print where a run stands; with `every_s` again and again, until it is over or Ctrl-C."""
     folder = open_run(root)
+    jobs = _Jobs(folder)
     try:
         while True:
             state = read_state(folder)
-            facts = standing(folder, state)
+            facts = standing(folder, state, jobs.facts())
             if every_s and sys.stdout.isatty() and not as_json:
                 print("\x1b[H\x1b[2J", end="")  # cursor to the corner, screen empty
             # One line per look, so that a program can read them as they come.
@@ -35,6 +41,23 @@ def status(root: Path, as_json: bool, every_s: float | None = None) -> None:
             raise
 
 
+class _Jobs:
+    """What SLURM says of the jobs of a run, asked for at most every ASK_EVERY_S."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._asked = float("-inf")
+        self._facts: list[dict[str, Any]] | None = None
+
+    def facts(self) -> list[dict[str, Any]] | None:
+        """None if nothing was submitted, or SLURM does not answer and never did."""
+        if self._folder.slurm.is_dir() and time.monotonic() - self._asked > ASK_EVERY_S:
+            self._asked = time.monotonic()
+            with contextlib.suppress(BigticketsError):
+                self._facts = job_facts(self._folder, query())
+        return self._facts
+
+
 def text(facts: dict[str, Any]) -> str:
     """For people."""
     counts = ", ".join(f"{n} {state}" for state, n in facts["steps"].items() if n)
@@ -45,6 +68,7 @@ def text(facts: dict[str, Any]) -> str:
         lines.append(f"failed   {failure['steps']} {failure['class']}: {failure['message']}")
         lines.append(f"         {failure['example']}, log {failure['log'] or '(none)'}")
         lines += [f"         | {line}" for line in failure["lines"]]
+    lines += [_job(job) for job in facts["jobs"] or ()]
     lines += _times(facts)
     return "\n".join([*lines, f"next: {facts['next']}"])
 
@@ -74,6 +98,13 @@ def _running(steps: list[dict[str, Any]]) -> list[str]:
     return [*lines, f"running  ... and {more} more"] if more > 0 else lines
 
 
+def _job(job: dict[str, Any]) -> str:
+    """`job 12  trials-1x  3 RUNNING, 5 PENDING (Priority)`."""
+    states = ", ".join(f"{count} {state}" for state, count in job["states"].items())
+    why = f" ({', '.join(job['reasons'])})" if job["reasons"] else ""
+    return f"job {job['job'] or '?'}  {job['name']}  {states or 'ended'}{why}"
+
+
 def _times(facts: dict[str, Any]) -> list[str]:
     """Time left, and what became of the hours so far."""
     hours, spent, lines = facts["hours_left"], facts["efficiency"], []
@@ -82,8 +113,8 @@ def _times(facts: dict[str, Any]) -> list[str]:
         lines.append(f"about {shown} left, with {facts['steps']['running']} steps side by side")
     if spent:
         lines.append(
-            f"{spent['hours_trained']:.2f} {spent['device']}-hours of training in "
-            f"{spent['hours_allocated']:.2f} allocated ({spent['share']:.0%}), "
+            f"{spent['hours_trained']:.3g} {spent['device']}-hours of training in "
+            f"{spent['hours_allocated']:.3g} allocated ({spent['share']:.0%}), "
             f"{spent['lives']} lives of workers"
         )
     return lines

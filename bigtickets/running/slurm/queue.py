@@ -112,6 +112,7 @@ def _facts(entry: Entry, lines: list[QueuedJob]) -> dict[str, Any]:
         "round": entry.round,
         "elements": entry.elements,
         "gpus": entry.elements * entry.gpus,
+        "live": any(line.live for line in lines),
         "states": dict(states),
         "reasons": sorted({line.reason for line in lines if line.state == "PENDING"}),
         "nodes": sorted({line.nodes for line in lines if line.state == "RUNNING"}),
