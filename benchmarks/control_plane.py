@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from bigtickets.running.context import Context, commit
 from bigtickets.running.planning import plan
 from bigtickets.running.signals import Stop
 from bigtickets.running.watching import status
-from bigtickets.study.claims import Claim
+from bigtickets.study.claims import Claim, Claims, new_owner
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.reader import read_study
 from bigtickets.study.state import read_manifest, write_run
@@ -137,10 +138,6 @@ def run_workers(root: Path, folder: RunFolder, count: int) -> int:
 
 def one_worker(context: Context, root: Path, number: int) -> None:
     """What `bigtickets.running.worker` does, without a log on a terminal."""
-    from dataclasses import replace
-
-    from bigtickets.study.claims import Claims, new_owner
-
     random.seed(number)
     torch.set_num_threads(1)
     Log.file = (root / "executed" / f"{number}").open("a")

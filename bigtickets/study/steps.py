@@ -16,6 +16,7 @@ from bigtickets.study.spec import Kind, ModelSpec, StudySpec, TaskSpec
 
 StepName = Literal["data", "trial", "scores", "ticket"]
 SCIENCE_VERSION = 1
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 SEEDED_KINDS = ("random", "random_layerwise")
 
 
@@ -47,9 +48,7 @@ class Step:
 
 def digest(what: str, science: dict[str, Any]) -> str:
     """Sixteen hex digits that name a step by its science."""
-    text = json.dumps(
-        [SCIENCE_VERSION, what, science], sort_keys=True, separators=(",", ":"), allow_nan=False
-    )
+    text = CANONICAL.encode([SCIENCE_VERSION, what, science])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
