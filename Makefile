@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 # gigabytes of CUDA; on a machine with GPUs: `make TORCH=torch ...`.
 TORCH := torch==2.13.0
 
-.PHONY: setup demo test lint unit distributed study clean
+.PHONY: setup demo test lint unit distributed study slurm slurm-packages slurm-demo clean
 
 setup: $(VENV)/ready
 
@@ -20,7 +20,7 @@ demo: setup
 	$(PYTHON) examples/fetch.py
 	$(VENV)/bin/bigtickets run examples/demo.yaml -j 2
 
-test: lint unit distributed study
+test: lint unit distributed study slurm
 
 lint: setup
 	$(VENV)/bin/ruff check .
@@ -35,6 +35,21 @@ distributed: setup
 
 study: setup
 	$(PYTHON) -m pytest tests/study
+
+slurm: setup slurm-packages
+	$(PYTHON) -m pytest tests/slurm
+
+# Debian's SLURM, for a cluster of plain processes; where it cannot be had, its tests say so and skip.
+slurm-packages:
+	@PATH="$$PATH:/usr/sbin:/sbin"; command -v slurmctld slurmd munged >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -q --no-install-recommends slurm-wlm munge iproute2; } || \
+	  echo "no SLURM here, and it could not be installed"
+
+slurm-demo: setup slurm-packages
+	$(PYTHON) examples/fetch.py
+	$(PYTHON) tests/slurm/cluster.py -- $(VENV)/bin/bigtickets submit examples/demo.yaml \
+	  --out runs/demo-slurm --cluster slurm/clusters/demo.yaml
 
 clean:
 	rm -rf $(VENV) runs examples/assets build *.egg-info

@@ -1,11 +1,13 @@
 """The command line. It reads words and calls `bigtickets.running`; it has no logic of its own."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import bigtickets
+from bigtickets.errors import InputError
 from bigtickets.running.commands import guarded
 
 
@@ -44,6 +46,11 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
             )
         if name == "plan":
             parser.add_argument("--json", action="store_true", help="for programs")
+    submit = _study_parser(commands, "submit", _submit, "the whole study, as SLURM jobs")
+    submit.add_argument(
+        "--cluster", type=Path, required=True, metavar="CLUSTER.yaml", help="what to ask SLURM for"
+    )
+    submit.add_argument("--dry-run", action="store_true", help="print, and touch nothing")
 
 
 def _add_run_commands(commands: argparse._SubParsersAction) -> None:
@@ -51,6 +58,7 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
         ("status", _status, "what is done, what runs, what failed and why"),
         ("logs", _logs, "the log of one trial"),
         ("retry", _retry, "let failed trials be tried again"),
+        ("cancel", _cancel, "end the SLURM jobs of a run"),
         ("report", _report, "table, figures and pages"),
     ):
         parser = commands.add_parser(name, help=text, description=text)
@@ -58,9 +66,26 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("run", type=Path, metavar="RUN", help="run folder: runs/<study>")
         if name == "status":
             parser.add_argument("--json", action="store_true", help="for programs")
+            parser.add_argument(
+                *("-w", "--watch"),
+                type=_seconds,
+                nargs="?",
+                const=30.0,
+                metavar="SECONDS",
+                help="again and again, until it is over (default: every 30)",
+            )
+        if name == "retry":
+            parser.add_argument(
+                "step", nargs="*", metavar="STEP", help="ids, their beginnings, or labels"
+            )
+            parser.add_argument(
+                "--failed", action="store_true", help="all failed ones, as without STEP"
+            )
+        if name == "cancel":
+            parser.add_argument("--yes", action="store_true", help="without asking")
         if name == "logs":
             parser.add_argument("trial", metavar="TRIAL", help="id, its beginning, or label")
-            parser.add_argument("-f", "--follow", action="store_true", help="until it is done")
+            parser.add_argument("-f", "--follow", action="store_true", help="until it is over")
 
 
 def _add_single_commands(commands: argparse._SubParsersAction) -> None:
@@ -104,6 +129,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds")
+    return value
+
+
 # Each imports what it needs: `--help` and `status` must not wait for torch.
 
 
@@ -125,10 +157,22 @@ def _prefetch(options: argparse.Namespace) -> None:
     prefetch(options.study, options.out)
 
 
+def _submit(options: argparse.Namespace) -> None:
+    from bigtickets.running.slurm.commands import submit
+
+    submit(options.study, options.cluster, options.out, options.dry_run)
+
+
+def _cancel(options: argparse.Namespace) -> None:
+    from bigtickets.running.slurm.commands import cancel
+
+    cancel(options.run, options.yes)
+
+
 def _status(options: argparse.Namespace) -> None:
     from bigtickets.running.watching import status
 
-    status(options.run, options.json)
+    status(options.run, options.json, options.watch)
 
 
 def _logs(options: argparse.Namespace) -> None:
@@ -140,7 +184,9 @@ def _logs(options: argparse.Namespace) -> None:
 def _retry(options: argparse.Namespace) -> None:
     from bigtickets.running.commands import retry
 
-    retry(options.run)
+    if options.step and options.failed:
+        raise InputError("--failed: means all failed steps; give it or STEP, not both")
+    retry(options.run, options.step)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -54,12 +54,8 @@ def read_table(folder: RunFolder) -> pd.DataFrame:
     with kind `dense` and ratio 0. DamagedError if a record is broken, InputError if a newer
     version wrote it.
     """
-    paths = {s.id: folder.trial(s.id) / "record.json" for s in planned_trials(folder)}
-    rows = [
-        _row(step, _record(paths[step.id]))
-        for step in planned_trials(folder)
-        if paths[step.id].is_file()
-    ]
+    planned = [(step, folder.trial(step.id) / "record.json") for step in planned_trials(folder)]
+    rows = [_row(step, _record(path)) for step, path in planned if path.is_file()]
     table = pd.DataFrame(rows, columns=None if rows else COLUMNS)
     if not rows:
         return table

@@ -4,14 +4,16 @@ import dataclasses
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bigtickets.errors import BigticketsError, InputError, Interrupted, TrialsFailed
 from bigtickets.running import local
+from bigtickets.running.logs import find_step
 from bigtickets.running.progress import Progress
 from bigtickets.running.signals import Stop
-from bigtickets.running.words import command, run_again
+from bigtickets.running.view import StudyView
+from bigtickets.running.words import command, go_on, run_again
 from bigtickets.study.claims import Claims, new_owner
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.pins import pinned, pinned_as_before
@@ -26,11 +28,17 @@ def run(study_path: Path, out: Path | None, jobs: int | None) -> None:
     stop.install()
     study, folder = prepare(study_path, out, stop)
     steps = read_manifest(folder)
-    progress = Progress(folder, steps, done_ids(folder))
+    progress, view = Progress(folder, steps, done_ids(folder)), StudyView(folder)
+
+    def show(done: set[str]) -> None:
+        progress.show(done)
+        view.tick(len(done))
+
     try:
-        local.run_workers(study, folder, jobs or local.default_jobs(study), stop, progress.show)
+        local.run_workers(study, folder, jobs or local.default_jobs(study), stop, show)
     finally:
         progress.close()
+        view.close()
     state = read_state(folder)
     if stop.asked():
         raise Interrupted(
@@ -80,7 +88,9 @@ def prefetch(study_path: Path, out: Path | None) -> None:
     print(f"everything is in {folder.root}\nnext: {run_again(study_path, out)}")
 
 
-def prepare(study_path: Path, out: Path | None, stop: Stop) -> tuple[StudySpec, RunFolder]:
+def prepare(
+    study_path: Path, out: Path | None, stop: Stop, tokenise: bool = True
+) -> tuple[StudySpec, RunFolder]:
     """Check all, fetch and tokenise what is missing, then write the run folder.
 
     Nothing is written before everything has been checked.
@@ -100,7 +110,8 @@ def prepare(study_path: Path, out: Path | None, stop: Stop) -> tuple[StudySpec, 
         study = dataclasses.replace(study, tasks=read_study(study_path).tasks)
     check_models(study)
     check_scripts(study.tasks)
-    prepare_data(study, folder, say, stop.raise_if_asked)
+    if tokenise:
+        prepare_data(study, folder, say, stop.raise_if_asked)
     study = keep_scripts(study, folder)
     write_run(study, folder)
     return study, folder
@@ -122,16 +133,22 @@ def report(root: Path) -> None:
     print(f"next: open it in a browser, or: tensorboard --logdir {shlex.quote(str(folder.tb))}")
 
 
-def retry(root: Path) -> None:
-    """Let failed steps be tried again."""
+def retry(root: Path, names: Sequence[str] = ()) -> None:
+    """Let failed steps be tried again: all of them, or those with these ids or labels."""
     folder = open_run(root)
-    failed = read_state(folder).of("failed")
+    state = read_state(folder)
+    chosen = [find_step(state.steps, name) for name in names] or state.of("failed")
     claims = Claims(folder.claims, new_owner())
-    for step in failed:
+    for step in chosen:
+        if state.states[step.id] != "failed":
+            raise InputError(
+                f"{step.label}: is {state.states[step.id]}; only failed steps can be tried again"
+            )
+    for step in chosen:
         claims.reopen(step.id)
-    print(f"{len(failed)} failed steps may be tried again")
-    if failed:
-        print(f"next: {run_again(folder.study_yaml, folder.root)}")
+    print(f"{len(chosen)} failed steps may be tried again")
+    if chosen:
+        print(f"next: {go_on(folder)}")
 
 
 def say(text: str) -> None:

@@ -12,6 +12,7 @@ from bigtickets.files import fsync
 from bigtickets.running.signals import Stop
 from bigtickets.study.claims import Claim, Claims
 from bigtickets.study.folder import RunFolder
+from bigtickets.study.lives import Diary
 from bigtickets.study.spec import ModelSpec, StudySpec, TaskSpec
 from bigtickets.study.steps import Step
 from bigtickets.training.ranks import Ranks
@@ -27,6 +28,8 @@ class Context:
     ranks: Ranks
     claims: Claims
     stop: Stop
+    diary: Diary | None = None
+    """Of the first rank of a worker; single steps keep none."""
 
     def model(self, step: Step) -> ModelSpec:
         """The model that a step is about."""

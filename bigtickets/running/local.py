@@ -1,8 +1,10 @@
 """The local executor: torchrun groups side by side on this machine, over one run folder."""
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,14 +26,25 @@ STRIKES = 5
 """Deaths of a slot in a row, with nothing finished in between, before it is given up."""
 
 
+class GroupDied(BigticketsError):
+    """A group that spans nodes is gone; only all of its nodes together can start it again."""
+
+    exit_code = 70
+
+
 @dataclass
 class Slot:
     """One torchrun group, started again if it dies."""
 
     number: int
     processes: int
+    """Ranks on this machine."""
     threads: int
     log: Path
+    worker: tuple[str, ...] = ()
+    """More arguments of the worker."""
+    meeting: tuple[str, ...] = ()
+    """How torchrun meets those of the other nodes; a group on its own if empty."""
     process: subprocess.Popen | None = None
     strikes: int = 0
     done_at_start: int = 0
@@ -52,23 +65,35 @@ def run_workers(
             f"execution.processes_per_trial: {shapes[-1]}, but {len(_devices())} GPUs are visible"
         )
     for processes in shapes:
-        slots = _slots(study, folder, jobs, processes)
-        try:
-            _run_slots(folder, slots, stop, show)
-        finally:
-            for slot in slots:
-                _kill(slot)
+        run_slots(folder, _slots(study, folder, jobs, processes), stop, show)
         if stop.asked():
             return
+
+
+def run_slots(
+    folder: RunFolder, slots: list[Slot], stop: Stop, show: Callable[[set[str]], None]
+) -> None:
+    """Keep groups going until each has said that nothing is left for it, or `stop` is asked."""
+    try:
+        while not all(slot.over for slot in slots):
+            done = done_ids(folder)
+            show(done)
+            for slot in slots:
+                _tend(folder, slot, stop, len(done) + _attempts(folder))
+            time.sleep(POLL_S)
+        show(done_ids(folder))
+    finally:
+        for slot in slots:
+            _kill(slot)
 
 
 def worker_command(folder: RunFolder, slot: Slot) -> list[str]:
     """The argv of one group. `--standalone` takes a free port, so groups never meet."""
     return [
-        *(sys.executable, "-m", "torch.distributed.run"),
-        *("--standalone", "--nproc_per_node", str(slot.processes)),
+        *(sys.executable, "-m", "torch.distributed.run", *(slot.meeting or ("--standalone",))),
+        *("--nproc_per_node", str(slot.processes)),
         *("-m", "bigtickets.running.worker", str(folder.root)),
-        *("--worker-log", slot.log.name, "--processes", str(slot.processes)),
+        *("--worker-log", slot.log.name, *slot.worker),
     ]
 
 
@@ -104,22 +129,17 @@ def _slots(study: StudySpec, folder: RunFolder, jobs: int, processes: int) -> li
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = max(1, (cores or 1) // (jobs * processes)) if asked == "auto" else asked
     folder.logs.mkdir(parents=True, exist_ok=True)
+    host = socket.gethostname()
     return [
-        Slot(i, processes, threads, folder.logs / f"worker-{processes}x-{i}.log")
+        Slot(
+            number=i,
+            processes=processes,
+            threads=threads,
+            log=folder.logs / f"{host}-{processes}x-{i}.log",
+            worker=("--processes", str(processes)),
+        )
         for i in range(jobs)
     ]
-
-
-def _run_slots(
-    folder: RunFolder, slots: list[Slot], stop: Stop, show: Callable[[set[str]], None]
-) -> None:
-    while not all(slot.over for slot in slots):
-        done = done_ids(folder)
-        show(done)
-        for slot in slots:
-            _tend(folder, slot, stop, len(done) + _attempts(folder))
-        time.sleep(POLL_S)
-    show(done_ids(folder))
 
 
 def _attempts(folder: RunFolder) -> int:
@@ -140,14 +160,15 @@ def _tend(folder: RunFolder, slot: Slot, stop: Stop, done: int) -> None:
     code = slot.process.poll()
     if code is None:
         if stop.asked() and not slot.asked_to_stop:
-            # torchrun hands it to the ranks, which stop after their current step.
-            slot.process.send_signal(signal.SIGTERM)
+            _ask_to_stop(slot.process)
             slot.asked_to_stop = True
         return
     slot.process = None
     if code == 0 or stop.asked():
         slot.over = True
         return
+    if slot.meeting:
+        raise GroupDied(f"the group died on this node; see {slot.log}")
     slot.strikes = slot.strikes + 1 if done == slot.done_at_start else 1
     if slot.strikes >= STRIKES:
         raise BigticketsError(
@@ -171,7 +192,24 @@ def _start(folder: RunFolder, slot: Slot, done: int) -> None:
             stderr=subprocess.STDOUT,
             # Ctrl-C reaches only the executor, which passes it on in its own way.
             start_new_session=True,
+            preexec_fn=_ignore_usr2,
         )
+
+
+def _ask_to_stop(process: subprocess.Popen) -> None:
+    """Let the ranks stop after their current step.
+
+    They are told directly: torchrun would kill them half a minute after a signal to itself, and a
+    large checkpoint takes longer.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for rank in psutil.Process(process.pid).children():
+            rank.send_signal(signal.SIGUSR2)
+
+
+def _ignore_usr2() -> None:
+    # Inherited by torchrun, which it would kill, and by ranks until they listen to it.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def _kill(slot: Slot) -> None:

@@ -5,30 +5,68 @@ from pathlib import Path
 
 from bigtickets.errors import InputError
 from bigtickets.files import read_json
-from bigtickets.study.claims import read_claims
+from bigtickets.study.claims import Claim, attempts_at, tried_again
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.state import read_manifest
 from bigtickets.study.steps import Step
 
 MARK = "=== "
 """Begins the line of a log that says which step follows."""
+POLL_S = 1.0
+
+
+class Section:
+    """The lines of a log that belong to one step, as they come."""
+
+    def __init__(self, path: Path, step: Step) -> None:
+        self._path, self._mark = path, f"{MARK}{step.id} "
+        self._read, self._inside = 0, False
+
+    def more(self) -> list[str]:
+        """Whole lines since the last call, between this step's marks and the next ones."""
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        lines = []
+        for line in whole.decode(errors="replace").splitlines():
+            if line.startswith(MARK):
+                self._inside = line.startswith(self._mark)
+            if self._inside:
+                lines.append(line)
+        return lines
 
 
 def logs(root: Path, trial: str, follow: bool) -> None:
-    """Print a step's part of its worker's log; `trial` is an id, its beginning, or a label."""
+    """Print a step's part of its worker's log; `trial` is an id, its beginning, or a label.
+
+    With `follow` until the step is done or has failed, through the logs of all workers that take
+    it meanwhile.
+    """
     folder = open_run(root)
     step = find_step(read_manifest(folder), trial)
-    path = folder.logs / _log_name(folder, step)
-    if not path.is_file():
-        raise InputError(f"{step.label}: has no log yet; see `bigtickets status {root}`")
-    printed = 0
+    sections: dict[str, Section] = {}
     while True:
-        lines = _section(path, step)
-        print("\n".join(lines[printed:]), flush=True) if lines[printed:] else None
-        printed = len(lines)
-        if not follow or folder.result(step.step, step.id).exists():
+        # Asked before the log is read: what is written last must not be missed.
+        over, name = _over(folder, step), _log_name(folder, step)
+        if name and (folder.logs / name).is_file():
+            section = sections.setdefault(name, Section(folder.logs / name, step))
+            for line in section.more():
+                print(line, flush=True)
+        elif not follow:
+            raise InputError(f"{step.label}: has no log; see `bigtickets status {root}`")
+        if over or not follow:
             return
-        time.sleep(1)
+        time.sleep(POLL_S)
+
+
+def last_lines(path: Path, step: Step, lines: int) -> list[str]:
+    """The end of a step's part of a log; empty if the log is gone."""
+    try:
+        return Section(path, step).more()[-lines:]
+    except OSError:
+        return []
 
 
 def find_step(steps: list[Step], name: str) -> Step:
@@ -43,20 +81,17 @@ def find_step(steps: list[Step], name: str) -> Step:
     return found[0]
 
 
+def _over(folder: RunFolder, step: Step) -> bool:
+    """Whether a step is done, or failed and is not tried again."""
+    if folder.result(step.step, step.id).exists():
+        return True
+    attempts = attempts_at(folder.claims, step.id)
+    return bool(attempts) and attempts[-1].state == "failed" and not tried_again(attempts)
+
+
 def _log_name(folder: RunFolder, step: Step) -> str:
     result = folder.result(step.step, step.id)
     if step.step in ("trial", "scores") and result.exists():
         return str(read_json(result).get("log", ""))
-    claims = read_claims(folder.claims).get(step.id)
-    return claims[-1].log if claims else ""
-
-
-def _section(path: Path, step: Step) -> list[str]:
-    """The lines of a log between this step's marks and the next ones."""
-    lines, inside = [], False
-    for line in path.read_text(errors="replace").splitlines():
-        if line.startswith(MARK):
-            inside = line.startswith(f"{MARK}{step.id} ")
-        if inside:
-            lines.append(line)
-    return lines
+    attempts: list[Claim] = attempts_at(folder.claims, step.id)
+    return attempts[-1].log if attempts else ""

@@ -1,8 +1,10 @@
 """Being asked to stop: by Ctrl-C, by the scheduler, or because the parent is gone."""
 
+import math
 import os
 import signal
 import threading
+import time
 
 from bigtickets.errors import Interrupted
 from bigtickets.study.claims import process_alive
@@ -16,7 +18,11 @@ PARENT = "BIGTICKETS_PARENT"
 class Stop:
     """A flag that signals set and that long work reads at every step."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: float | None = None) -> None:
+        self.until = until
+        """Seconds since the epoch after which the flag counts as set."""
+        self.terminated = False
+        """Whether SIGTERM was among the signals."""
         self._asked = threading.Event()
 
     def install(self) -> None:
@@ -30,7 +36,11 @@ class Stop:
 
     def asked(self) -> bool:
         """Whether to stop at the next step."""
-        return self._asked.is_set()
+        return self._asked.is_set() or self.seconds_left() <= 0
+
+    def seconds_left(self) -> float:
+        """Until the deadline; infinite without one."""
+        return math.inf if self.until is None else self.until - time.time()
 
     def raise_if_asked(self) -> None:
         """Interrupted if asked to stop: for work that has nothing to save."""
@@ -42,6 +52,7 @@ class Stop:
         if self.asked() and number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        self.terminated = self.terminated or number == signal.SIGTERM
         self.ask()
 
 

@@ -6,33 +6,41 @@ trials, because most of them are shorter than a process's start.
 
 import argparse
 import contextlib
+import dataclasses
 import errno
 import gc
+import math
 import os
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
+import psutil
+
 from bigtickets.errors import BigticketsError, DamagedError, InputError, Interrupted
+from bigtickets.files import read_json
 from bigtickets.running.context import Context
 from bigtickets.running.cutting import run_ticket
 from bigtickets.running.logs import MARK
 from bigtickets.running.prefetch import run_data
+from bigtickets.running.queue import Queue
 from bigtickets.running.scoring import run_scores
 from bigtickets.running.signals import Stop, parent_gone
 from bigtickets.running.trial import run_trial
 from bigtickets.study.claims import HEARTBEAT_S, Claim, Claims, FailureClass, new_owner
 from bigtickets.study.folder import RunFolder, open_run
+from bigtickets.study.lives import Diary, Life
 from bigtickets.study.reader import read_study
-from bigtickets.study.steps import Step, expand
+from bigtickets.study.steps import Step, before_trials, expand
 from bigtickets.training.ranks import Ranks, process_group
 
 STAGES = {"data": run_data, "trial": run_trial, "scores": run_scores, "ticket": run_ticket}
-POLL_S = 0.5
+LONG_S = 600.0
+"""A trial that takes longer is worth starting shortly before the end: it leaves a checkpoint."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,19 +52,36 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--processes", type=int, help="take only steps of models with so many processes per trial"
     )
+    parser.add_argument(
+        "--before-trials", action="store_true", help="take only steps that others wait for"
+    )
+    parser.add_argument("--until", type=float, help="stop at that time, in seconds since the epoch")
+    parser.add_argument(
+        "--patience", type=float, default=math.inf, help="seconds to wait for others' steps"
+    )
     options = parser.parse_args(arguments)
-    stop = Stop()
+    stop = Stop(options.until)
     stop.install()
     with process_group() as ranks:
         folder = open_run(options.run)
         context = make_context(folder, ranks, stop, options.worker_log)
-        chosen = [
-            step_id
-            for step_id, step in context.steps.items()
-            if options.processes in (None, context.model(step).execution.processes_per_trial)
-        ]
-        work(context, chosen)
+        chosen = choose(context, options.processes, options.before_trials)
+        # The steps of a large study stay until the end: the collector need not look at them.
+        gc.freeze()
+        with _diary(context) as diary:
+            work(dataclasses.replace(context, diary=diary), chosen, options.patience)
         return Interrupted.exit_code if ranks.any(stop.asked())[0] else 0
+
+
+def choose(context: Context, processes: int | None, early: bool) -> list[str]:
+    """Ids of the steps of models with so many processes per trial; `early`: those others need."""
+    needed = before_trials(context.steps.values()) if early else context.steps
+    return [
+        step_id
+        for step_id, step in context.steps.items()
+        if step_id in needed
+        and processes in (None, context.model(step).execution.processes_per_trial)
+    ]
 
 
 def make_context(folder: RunFolder, ranks: Ranks, stop: Stop, log: str = "") -> Context:
@@ -73,39 +98,66 @@ def make_context(folder: RunFolder, ranks: Ranks, stop: Stop, log: str = "") -> 
     )
 
 
-def work(context: Context, chosen: Iterable[str]) -> None:
-    """Take and run the `chosen` steps until all are done, failed, or cannot be reached."""
-    remaining = list(chosen)
+@contextlib.contextmanager
+def _diary(context: Context) -> Iterator[Diary | None]:
+    """The first rank's notes on this worker's life."""
+    if not context.ranks.first:
+        yield None
+        return
+    life = Life(
+        owner=context.claims.owner,
+        host=socket.gethostname(),
+        log=context.claims.log,
+        device=context.ranks.device.type,
+        processes=context.ranks.world_size,
+        started=psutil.Process().create_time(),
+    )
+    with Diary(context.folder, life) as diary:
+        yield diary
+
+
+def work(context: Context, chosen: Iterable[str], patience_s: float = math.inf) -> None:
+    """Take and run the `chosen` steps until all are done, failed, or cannot be reached.
+
+    While others work on what is needed it waits, but no longer than `patience_s`.
+    """
+    queue = Queue(context, chosen)
+    longest: dict[str, float] = {}
+    waits_since = time.monotonic()
     while not context.ranks.any(context.stop.asked())[0]:
-        found = _next(context, remaining) if context.ranks.first else None
+        found = _next(context, queue, longest) if context.ranks.first else None
+        if found == "wait" and time.monotonic() - waits_since > patience_s:
+            found = "none"
         found = context.ranks.from_first(found)
         if found == "none":
             return
+        if found == "late":
+            context.stop.ask()
+            return
         if found == "wait":
-            time.sleep(POLL_S)
+            time.sleep(queue.pause_s)
             continue
-        _run(context, context.steps[found["step_id"]], Claim(**found))
+        step, started = context.steps[found["step_id"]], time.monotonic()
+        _run(context, step, Claim(**found))
+        waits_since = time.monotonic()
+        kind = f"{step.step} {step.model}"
+        longest[kind] = max(longest.get(kind, 0), waits_since - started)
 
 
-def _next(context: Context, remaining: list[str]) -> dict | str:
-    """The claim on the next step; "wait" if others still work on what is needed, or "none"."""
-    waiting = False
-    for step_id in list(remaining):
-        if context.done(step_id):
-            remaining.remove(step_id)
-            continue
-        if not all(context.done(need) for need in context.steps[step_id].needs):
-            continue
-        claim = context.claims.take(step_id)
-        if claim is None:
-            last = context.claims.last(step_id)
-            waiting = waiting or (last is not None and last.state == "running")
-            continue
-        if context.done(step_id):  # finished by another between the look and the claim
-            context.claims.forget(step_id)
-            continue
-        return asdict(claim)
-    return "wait" if waiting else "none"
+def _fits(context: Context, step: Step, longest: dict[str, float]) -> bool:
+    """Whether a step can end in the time that is left, or is long enough to be cut in two.
+
+    `longest`: seconds of the longest step of a stage and model so far; an unknown one is tried.
+    """
+    seconds = longest.get(f"{step.step} {step.model}", 0)
+    resumable = step.step == "trial" and seconds > LONG_S
+    return resumable or seconds <= context.stop.seconds_left()
+
+
+def _next(context: Context, queue: Queue, longest: dict[str, float]) -> dict | str:
+    """The claim on the next step, as JSON, or why there is none."""
+    found = queue.next(lambda step: _fits(context, step, longest))
+    return dataclasses.asdict(found) if isinstance(found, Claim) else found
 
 
 def _run(context: Context, step: Step, claim: Claim) -> None:
@@ -116,10 +168,12 @@ def _run(context: Context, step: Step, claim: Claim) -> None:
     try:
         with _heartbeat(context, claim):
             STAGES[step.step](context, step, claim)
-    except Interrupted:
+    except Interrupted as error:
         context.stop.ask()
         if context.ranks.first:
-            context.claims.release(claim)
+            # TERM comes from a scheduler that needs the machine for somebody else.
+            taken = context.stop.terminated
+            context.claims.release(claim, *(("preempted", str(error)) if taken else ()))
         return
     except Exception as error:
         _fail(context, claim, error)
@@ -132,7 +186,22 @@ def _run(context: Context, step: Step, claim: Claim) -> None:
     gc.collect()
     if context.ranks.first and context.done(step.id):
         context.claims.forget(step.id)
-        print(f"done in {time.monotonic() - started:.1f} s", flush=True)
+        seconds = time.monotonic() - started
+        _note(context, step, claim, seconds)
+        print(f"done in {seconds:.1f} s", flush=True)
+
+
+def _note(context: Context, step: Step, claim: Claim, seconds: float) -> None:
+    """Put a finished step into the diary; if another life was first, it has it in its own."""
+    if context.diary is None:
+        return
+    trained_s = 0.0
+    if step.step == "trial":
+        record = read_json(context.folder.result("trial", step.id))
+        if record["attempt"] != claim.attempt:
+            return
+        trained_s = record["timings"]["train_s"]
+    context.diary.finished(f"{step.step} {step.model}", seconds, trained_s)
 
 
 def _fail(context: Context, claim: Claim, error: Exception) -> None:

@@ -24,6 +24,7 @@ State = Literal["running", "released", "failed"]
 FailureClass = Literal["input", "oom", "diverged", "infra", "preempted", "defect"]
 HEARTBEAT_S = 2.0
 STALE_AFTER_S = 60.0
+CLOCK_READ_EVERY_S = 5.0
 MOST_LIVES = 12
 """Deaths of a step's process in a row before it counts as failed."""
 # Only these are tried again without being asked, and not for ever.
@@ -59,6 +60,8 @@ class Claims:
 
     def __init__(self, folder: Path, owner: str, log: str = "") -> None:
         self.folder, self.owner, self.log = folder, owner, log
+        self._clock = (float("-inf"), 0.0)
+        """When the file system's clock was last read, and what it said."""
         folder.mkdir(parents=True, exist_ok=True)
 
     def take(self, step_id: str) -> Claim | None:
@@ -75,7 +78,7 @@ class Claims:
 
     def attempts(self, step_id: str) -> list[Claim]:
         """All attempts, oldest first. A file still empty counts as running."""
-        return [read_claim(path) for path in _paths(self.folder, step_id)]
+        return attempts_at(self.folder, step_id)
 
     def holds(self, claim: Claim) -> bool:
         """Whether this attempt still owns the step: the fence before every commit."""
@@ -139,8 +142,7 @@ class Claims:
         if last.state == "released":
             return True
         if last.state == "failed":
-            tries = sum(c.failure == last.failure for c in self.attempts(last.step_id))
-            return tries < RETRIED.get(last.failure or "", 0)
+            return tried_again(self.attempts(last.step_id))
         if not self._dead(last):
             return False
         if self._lives(last.step_id) < MOST_LIVES:
@@ -168,17 +170,29 @@ class Claims:
 
     def _age_s(self, path: Path) -> float:
         """Age by the file system's own clock: hosts may disagree on the time."""
-        clock = self.folder / f".clock-{self.owner}"
-        clock.touch()
+        if time.monotonic() - self._clock[0] > CLOCK_READ_EVERY_S:
+            self._clock = (time.monotonic(), self._read_clock())
         try:
-            return clock.stat().st_mtime - path.stat().st_mtime
+            return self._clock[1] - path.stat().st_mtime
         except FileNotFoundError:
             return 0.0
+
+    def _read_clock(self) -> float:
+        file = self.folder / f".clock-{self.owner}"
+        try:
+            file.touch()
+            return file.stat().st_mtime
         finally:
-            clock.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
     def _path(self, claim: Claim) -> Path:
         return self.folder / f"{claim.step_id}.{claim.attempt}"
+
+
+def tried_again(attempts: list[Claim]) -> bool:
+    """Whether a step whose last attempt failed is tried again without being asked."""
+    last = attempts[-1].failure
+    return sum(claim.failure == last for claim in attempts) < RETRIED.get(last or "", 0)
 
 
 def lost_here(claim: Claim) -> bool:
@@ -207,6 +221,11 @@ def read_claim(path: Path) -> Claim:
         return Claim(step_id, int(attempt), owner="", host="", pid=0, started=time.time())
 
 
+def attempts_at(folder: Path, step_id: str) -> list[Claim]:
+    """All attempts at a step, oldest first."""
+    return [read_claim(path) for path in _paths(folder, step_id)]
+
+
 def read_claims(folder: Path) -> dict[str, list[Claim]]:
     """All claims of a run folder by step id, oldest attempt first."""
     found: dict[str, list[Claim]] = {}
@@ -215,6 +234,16 @@ def read_claims(folder: Path) -> dict[str, list[Claim]]:
             claim = read_claim(Path(entry.path))
             found.setdefault(claim.step_id, []).append(claim)
     return {key: sorted(claims, key=lambda c: c.attempt) for key, claims in found.items()}
+
+
+def newest_attempts(folder: Path) -> dict[str, int]:
+    """Number of the newest attempt at every step that has claims; no claim is read."""
+    newest: dict[str, int] = {}
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        if not name.startswith("."):
+            step_id, attempt = name.rsplit(".", 1)
+            newest[step_id] = max(newest.get(step_id, 0), int(attempt))
+    return newest
 
 
 def _paths(folder: Path, step_id: str) -> list[Path]:

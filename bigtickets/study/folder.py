@@ -38,6 +38,16 @@ class RunFolder:
         return self.root / "logs"
 
     @property
+    def slurm(self) -> Path:
+        """Cluster file, setup lines, journal of submitted jobs; see `bigtickets.running.slurm`."""
+        return self.root / "slurm"
+
+    @property
+    def lives(self) -> Path:
+        """One small file per life of a worker; see `bigtickets.study.lives`."""
+        return self.logs / "lives"
+
+    @property
     def tb(self) -> Path:
         """TensorBoard's folder: `_study`, and links to the trials under readable names."""
         return self.root / "tb"

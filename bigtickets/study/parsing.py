@@ -34,14 +34,14 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
+def load_yaml(path: Path, what: str = "a study", like: str = "study: my-study") -> dict[str, Any]:
     """Read a YAML mapping; InputError with the line if it does not parse."""
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; a study is a YAML file") from None
+        raise InputError(f"{path}: is a folder; {what} is a YAML file") from None
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     except yaml.MarkedYAMLError as error:
@@ -50,7 +50,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path}: a study is a mapping of keys, like `study: my-study`")
+        raise InputError(f"{path}: {what} is a mapping of keys, like `{like}`")
     return value
 
 

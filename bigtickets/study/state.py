@@ -1,14 +1,17 @@
 """Where a run stands, read from its files."""
 
+import contextlib
+import gc
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bigtickets.errors import DamagedError
 from bigtickets.files import write_bytes, write_json
-from bigtickets.study.claims import Claim, lost_here, read_claims
+from bigtickets.study.claims import Claim, lost_here, read_claims, tried_again
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.provenance import environment
 from bigtickets.study.spec import StudySpec
@@ -51,12 +54,25 @@ def write_run(study: StudySpec, folder: RunFolder) -> list[Step]:
 def read_manifest(folder: RunFolder) -> list[Step]:
     """The steps of a run folder."""
     try:
-        lines = folder.manifest.read_text().splitlines()
-        return [_step(json.loads(line)) for line in lines]
+        with _no_collection():
+            lines = folder.manifest.read_text().splitlines()
+            return [_step(json.loads(line)) for line in lines]
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         raise DamagedError(
             f"{folder.manifest}: damaged ({error}); `bigtickets run` with the study writes it anew"
         ) from None
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Many new objects at once, none of them garbage: the collector would look at them in vain."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _step(line: dict[str, Any]) -> Step:
@@ -82,7 +98,7 @@ def read_state(folder: RunFolder) -> RunState:
     for step in sorted(steps, key=lambda s: ("data", "trial", "scores", "ticket").index(s.step)):
         states[step.id] = _state(step, done, claims)
     for _ in range(3):  # data -> dense -> scores -> ticket -> trial
-        for step in steps:
+        for step in steps if "failed" in states.values() else ():
             stuck = any(states.get(need) in ("failed", "blocked") for need in step.needs)
             if states[step.id] == "waiting" and stuck:
                 states[step.id] = "blocked"
@@ -95,4 +111,6 @@ def _state(step: Step, done: set[str], claims: dict[str, list[Claim]]) -> StepSt
     last = claims[step.id][-1] if step.id in claims else None
     if last is None or last.state == "released" or lost_here(last):
         return "waiting"
-    return "failed" if last.state == "failed" else "running"
+    if last.state == "failed":
+        return "waiting" if tried_again(claims[step.id]) else "failed"
+    return "running"

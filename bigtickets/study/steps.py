@@ -8,7 +8,7 @@ are left out, so that a new field with a default keeps what has been computed.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from bigtickets.study.spec import Kind, ModelSpec, StudySpec, TaskSpec
 
 StepName = Literal["data", "trial", "scores", "ticket"]
 SCIENCE_VERSION = 1
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 SEEDED_KINDS = ("random", "random_layerwise")
 
 
@@ -47,9 +48,7 @@ class Step:
 
 def digest(what: str, science: dict[str, Any]) -> str:
     """Sixteen hex digits that name a step by its science."""
-    text = json.dumps(
-        [SCIENCE_VERSION, what, science], sort_keys=True, separators=(",", ":"), allow_nan=False
-    )
+    text = CANONICAL.encode([SCIENCE_VERSION, what, science])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -147,6 +146,11 @@ def expand(study: StudySpec) -> list[Step]:
     order = {"data": 0, "trial": 1, "scores": 2, "ticket": 3}
     # Dense trials and scores first: everything else waits for them.
     return sorted(steps.values(), key=lambda s: 4 if s.ticket else order[s.step])
+
+
+def before_trials(steps: Iterable[Step]) -> set[str]:
+    """Ids of the steps that others wait for: data, scored dense trials, scores, tickets."""
+    return {need for step in steps for need in step.needs}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,264 @@
+"""The control plane at a size that no test reaches: 100,000 trials, 64 workers, files only.
+
+    python benchmarks/control_plane.py [--workers 64] [--seeds 10] [--folder DIR] [--out FILE]
+
+Plans a study, lets worker processes claim, run and commit every step of it, and asks `status` and
+the report's table for the result. Only the training is left out: a stage writes the record that it
+would have written, at once, through the package's own claims, attempts and commits. Workers are
+forked, so that memory is that of one study and not of 64 interpreters.
+
+Every execution of a step is noted in a file of its worker, so that the check at the end does not
+rest on what it checks: each step was run to its end exactly once, by one worker.
+"""
+
+import argparse
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import yaml
+
+from bigtickets.analysis.table import read_table, write_tables
+from bigtickets.files import write_json
+from bigtickets.running import worker
+from bigtickets.running.context import Context, commit
+from bigtickets.running.planning import plan
+from bigtickets.running.signals import Stop
+from bigtickets.running.watching import status
+from bigtickets.study.claims import Claim, Claims, new_owner
+from bigtickets.study.folder import RunFolder
+from bigtickets.study.reader import read_study
+from bigtickets.study.state import read_manifest, write_run
+from bigtickets.study.steps import Step
+from bigtickets.training.ranks import Ranks
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from small_study import study, write_data, write_model
+
+KINDS = ["winning", "random", "random_layerwise", "losing", "reinit"]
+MODELS, TASKS, LEVELS = 8, 5, 48
+
+
+def main() -> None:
+    """Measure, check and print; also into --out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=64)
+    parser.add_argument("--seeds", type=int, default=10, help="10 make 96,400 trials")
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary one)")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="control-", dir=options.folder))
+    try:
+        lines = measure(root, options.workers, options.seeds)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    print("\n".join(lines))
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n")
+
+
+def measure(root: Path, workers: int, seeds: int) -> list[str]:
+    """Every command of the control plane, one after another; what was measured, as lines."""
+    path = write_large_study(root, seeds)
+    folder = RunFolder(root / "run")
+    lines = [header(workers)]
+    lines += timed("plan, nothing done", lambda: quietly(plan, path, folder.root, True))
+    lines += timed("write the run folder", lambda: write_run(read_study(path), folder))
+    steps = read_manifest(folder)
+    trials = sum(step.step == "trial" for step in steps)
+    lines.append(f"{len(steps)} steps, {trials} of them trials")
+    lines += timed("status, nothing done", lambda: quietly(status, folder.root, True))
+    started = time.monotonic()
+    memory = run_workers(root, folder, workers)
+    seconds = time.monotonic() - started
+    lines.append(f"{'all steps claimed, run, committed':<36} {seconds:8.1f} s")
+    lines.append(f"{'':<36} {len(steps) / seconds:8.0f} steps/s over {workers} processes")
+    lines.append(f"{'':<36} {memory / 2**30:8.2f} GiB of memory, all workers together")
+    lines += verdict(root, folder, steps)
+    lines += timed("status, all done", lambda: quietly(status, folder.root, True))
+    lines += timed("plan, all done", lambda: quietly(plan, path, folder.root, True))
+    lines += timed("the report's table", lambda: make_table(folder, trials))
+    return lines
+
+
+def write_large_study(root: Path, seeds: int) -> Path:
+    """MODELS x TASKS x (1 + LEVELS x kinds) x seeds trials; one model under several recipes."""
+    write_model(root / "model")
+    base = study(root)
+    base["models"] = [
+        {"name": f"m{i}", "path": str(root / "model"), "training": {"epochs": i + 1}}
+        for i in range(MODELS)
+    ]
+    base["tasks"] = [task(root, base["tasks"][0], i) for i in range(TASKS)]
+    ratios = [round((i + 1) / (LEVELS + 2), 4) for i in range(LEVELS)]
+    base["tickets"] = {"ratios": [0, *ratios], "kinds": KINDS}
+    base["seeds"] = list(range(seeds))
+    path = root / "study.yaml"
+    path.write_text(yaml.safe_dump(base))
+    return path
+
+
+def task(root: Path, like: dict[str, Any], number: int) -> dict[str, Any]:
+    """A task with files of its own."""
+    data = write_data(root / f"data{number}", rows=96 + number)
+    files = {name: str(data / f"{name}.tsv") for name in ("train", "validation")}
+    return {**like, "name": f"t{number}", **files}
+
+
+def run_workers(root: Path, folder: RunFolder, count: int) -> int:
+    """Let `count` processes work until nothing is left; the most memory that they had (bytes)."""
+    stub = dict.fromkeys(worker.STAGES, run_stub)
+    worker.STAGES.update(stub)
+    context = worker.make_context(folder, Ranks(0, 1, torch.device("cpu")), Stop())
+    (root / "executed").mkdir()
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=one_worker, args=(context, root, i)) for i in range(count)]
+    for process in processes:
+        process.start()
+    most = 0
+    while any(process.is_alive() for process in processes):
+        most = max(most, proportional_memory())
+        time.sleep(5)
+    assert all(process.exitcode == 0 for process in processes), "a worker died"
+    return most
+
+
+def one_worker(context: Context, root: Path, number: int) -> None:
+    """What `bigtickets.running.worker` does, without a log on a terminal."""
+    random.seed(number)
+    torch.set_num_threads(1)
+    Log.file = (root / "executed" / f"{number}").open("a")
+    mine = replace(context, claims=Claims(context.folder.claims, new_owner(), f"{number}.log"))
+    with (root / "output.txt").open("a") as output, redirect_stdout(output):
+        worker.work(mine, list(context.steps))
+
+
+class Log:
+    """This worker's own notes of what it ran."""
+
+    file: Any = None
+
+
+def run_stub(context: Context, step: Step, claim: Claim) -> bool:
+    """In place of every stage: the record and nothing else."""
+    Log.file.write(f"{step.id} {claim.attempt}\n")
+    Log.file.flush()
+    if step.step in ("data", "ticket"):
+        write_json(context.folder.result(step.step, step.id), {"id": step.id})
+        return True
+    attempt = context.folder.attempt(step.id, claim.attempt)
+    attempt.mkdir(parents=True)
+    write_json(attempt / "record.json", record(step, claim))
+    home = context.folder.trial if step.step == "trial" else context.folder.score
+    committed = commit(context, claim, attempt, home(step.id))
+    shutil.rmtree(context.folder.work(step.id), ignore_errors=True)
+    return committed
+
+
+def record(step: Step, claim: Claim) -> dict[str, Any]:
+    """A trial's record in its real layout, with made-up results."""
+    score = random.gauss(0.8 - step.ratio**4, 0.01)
+    counts = {"parameters": 1_000_000, "dense_parameters": 1_000_000, "train_examples": 1000}
+    return {
+        "schema": 1,
+        "step": step.step,
+        "id": step.id,
+        "label": step.label,
+        "attempt": claim.attempt,
+        "metrics": {"score": score, "accuracy": score, "loss": 1 - score},
+        "headline": "accuracy",
+        "majority_score": 0.5,
+        "degenerate": None,
+        "counts": {**counts, "steps": 100, "tokens": 40_000, "eval_examples": 500},
+        "fractions": {"encoder": step.ratio, "model": step.ratio / 2, "flops": step.ratio},
+        "ticket": {"id": step.ticket, "hash": "0" * 16} if step.ticket else None,
+        "timings": {"load_s": 1.0, "train_s": 10.0, "eval_s": 1.0, "total_s": 12.0},
+        "throughput": {"examples_per_s": 100.0, "model_flops_per_s": 1e9, "mfu": None},
+        "host": claim.host,
+        "log": claim.log,
+        "finished": "2026-01-01T00:00:00Z",
+    }
+
+
+def verdict(root: Path, folder: RunFolder, steps: list[Step]) -> list[str]:
+    """Every step exactly once, and nothing left over; AssertionError otherwise."""
+    executed: Counter[str] = Counter()
+    attempts: Counter[str] = Counter()
+    for path in (root / "executed").iterdir():
+        for line in path.read_text().splitlines():
+            step_id, attempt = line.split()
+            executed[step_id] += 1
+            attempts[attempt] += 1
+    assert set(executed) == {step.id for step in steps}, "a step was never run"
+    assert set(executed.values()) == {1}, "a step was run twice"
+    assert set(attempts) == {"1"}, "an attempt was given up"
+    assert all(folder.result(step.step, step.id).exists() for step in steps)
+    assert not list(folder.claims.iterdir()), "a claim was left behind"
+    return [f"{len(executed)} steps run, each exactly once; no claim left"]
+
+
+def make_table(folder: RunFolder, trials: int) -> None:
+    """What `report` begins with."""
+    table = read_table(folder)
+    assert len(table) == trials
+    write_tables(table, folder.report / "table.csv", folder.report / "table.parquet")
+
+
+def timed(what: str, action: Callable[[], Any]) -> list[str]:
+    """Run it in a fresh process, as a command would; seconds, CPU seconds and peak memory."""
+    fork = multiprocessing.get_context("fork")
+    queue = fork.SimpleQueue()
+
+    def work() -> None:
+        started, cpu = time.monotonic(), time.process_time()
+        action()
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        queue.put((time.monotonic() - started, time.process_time() - cpu, usage / 2**20))
+
+    process = fork.Process(target=work)
+    process.start()
+    process.join()
+    assert process.exitcode == 0, f"{what} failed"
+    seconds, cpu, memory = queue.get()
+    return [f"{what:<36} {seconds:8.1f} s {cpu:8.1f} s of CPU {memory:8.2f} GiB at most"]
+
+
+def quietly(action: Callable[..., None], *arguments: Any) -> None:
+    """A command without its output."""
+    with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+        action(*arguments)
+
+
+def proportional_memory() -> int:
+    """Bytes of this process's children, shared pages counted once."""
+    total = 0
+    for child in psutil.Process().children():
+        try:
+            total += child.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total
+
+
+def header(workers: int) -> str:
+    """What it ran on."""
+    cores = os.cpu_count()
+    load = os.getloadavg()[0]
+    return f"{workers} workers, {cores} cores (load before: {load:.1f}), Python {sys.version[:6]}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""`submit` and `cancel`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from bigtickets.errors import BigticketsError, InputError
+from bigtickets.files import write_json
+from bigtickets.running.commands import prepare
+from bigtickets.running.planning import plan_facts
+from bigtickets.running.signals import Stop
+from bigtickets.running.slurm import journal
+from bigtickets.running.slurm.chain import SLOTS, Job
+from bigtickets.running.slurm.cluster import Cluster, read_cluster
+from bigtickets.running.slurm.limits import Limits, ask, read_limits
+from bigtickets.running.slurm.queue import QueuedJob, query
+from bigtickets.running.slurm.submission import (
+    HELD,
+    Submission,
+    alone,
+    check_place,
+    keep_cluster,
+    look,
+    send,
+    shown_commands,
+    survey,
+)
+from bigtickets.running.slurm.work import GPU_FLOPS, hours_left, speed_is_assumed
+from bigtickets.running.words import command
+from bigtickets.study.folder import RunFolder, open_run
+from bigtickets.study.pins import pinned_as_before
+from bigtickets.study.reader import read_study
+
+
+def submit(study_path: Path, cluster_path: Path, out: Path | None, dry_run: bool) -> None:
+    """Submit what of a study no job of ours works on; returns at once."""
+    cluster = read_cluster(cluster_path)
+    again = command(
+        "submit", study_path, "--cluster", cluster_path, *(("--out", out) if out else ())
+    )
+    if dry_run:
+        _dry_run(study_path, cluster, out)
+        print(f"next: {again}")
+        return
+    study = read_study(study_path)
+    check_place(RunFolder((out or Path("runs") / study.study).resolve()), cluster)
+    stop = Stop()
+    stop.install()
+    study, folder = prepare(study_path, out, stop, tokenise=cluster.prefetch == "login")
+    stop.raise_if_asked()
+    with alone(folder) as mine:
+        if not mine:
+            raise InputError(f"{folder.root}: {HELD}; type the same command again in a minute")
+        keep_cluster(folder, cluster_path)
+        _resume(folder)
+        try:
+            plan = look(folder, cluster_path, study)
+            _describe(plan, cluster_path)
+            for entry in send(plan):
+                print(f"submitted {entry.name} as job {entry.job_id}", flush=True)
+        except BigticketsError as error:
+            raise type(error)(f"{error}\nnext: {again}   (goes on where it stopped)") from None
+    print(
+        f"next: {command('status', folder.root)}   then: {command('cancel', folder.root)} to end it"
+    )
+
+
+def cancel(root: Path, yes: bool) -> None:
+    """Cancel the jobs of a run that wait or run, and nobody else's."""
+    folder = open_run(root)
+    jobs = ours(folder, query())
+    if not jobs:
+        # A job that was asked to go on with the study must not.
+        _stop_rounds(folder)
+        print(f"{folder.root}: no job of this run waits or runs")
+        return
+    names = {entry.uid: entry.name for entry in journal.read_journal(folder)}
+    for job_id, uid in sorted(jobs.items()):
+        print(f"job {job_id}  {names[uid]}")
+    if not yes and not _agreed(f"cancel {len(jobs)} jobs?"):
+        print("nothing was cancelled")
+        return
+    _stop_rounds(folder)
+    ask(["scancel", *sorted(jobs)])
+    for entry in journal.read_journal(folder):
+        if entry.uid in jobs.values():
+            journal.change(folder, entry, "cancelled")
+    print(f"cancelled {len(jobs)} jobs; what is done stays, `submit` goes on with the rest")
+
+
+def ours(folder: RunFolder, found: list[QueuedJob]) -> dict[str, str]:
+    """Job id -> our id of the live jobs of a run: those whose comment is in its journal.
+
+    A job number alone proves nothing: SLURM gives numbers again after a crash.
+    """
+    known = {entry.uid for entry in journal.read_journal(folder)}
+    return {job.job_id: job.uid for job in found if job.live and job.uid in known}
+
+
+def goes_on(folder: RunFolder) -> bool:
+    """Whether the last job may submit what is left: not after `cancel`."""
+    return not _marker(folder).exists()
+
+
+def _marker(folder: RunFolder) -> Path:
+    return folder.slurm / "cancelled.json"
+
+
+def _stop_rounds(folder: RunFolder) -> None:
+    write_json(_marker(folder), {"cancelled": True})
+
+
+def _resume(folder: RunFolder) -> None:
+    _marker(folder).unlink(missing_ok=True)
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise InputError("cancel asks first; without a terminal give --yes")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _dry_run(study_path: Path, cluster: Cluster, out: Path | None) -> None:
+    study = read_study(study_path)
+    folder = RunFolder((out or Path("runs") / study.study).resolve())
+    study = pinned_as_before(study, folder)
+    try:
+        found, limits = query(), read_limits(cluster)
+    except BigticketsError as error:
+        print(f"note: {error}: assuming that no job is there, and SLURM's default limits")
+        found, limits = [], Limits(submitted=cluster.max_submitted)
+    plan = survey(study, cluster, folder, found, limits)
+    _describe(plan, None)
+    print("\n".join(shown_commands(plan)))
+
+
+def _describe(plan: Submission, cluster_path: Path | None) -> None:
+    """What is about to happen: jobs, GPU-hours, disk."""
+    facts = plan_facts(plan.study, plan.folder)
+    where = f" with {cluster_path}" if cluster_path else ""
+    print(f"study {plan.study.study} in {plan.folder.root}{where}")
+    for entry in plan.live:
+        print(f"  {entry.name:<12} job {entry.job_id} waits or runs")
+    if not plan.jobs:
+        rest = "its jobs are at work" if plan.live else "nothing is left to do"
+        print(f"  nothing to submit: {rest}")
+        return
+    for job in plan.jobs:
+        print(f"  {job.name:<12} {_size(job, plan.cluster)}")
+    print(f"  {_hours(plan, facts)}")
+    print(f"  about {facts['disk_gb']:.2f} GiB of disk")
+    for node in plan.exclude:
+        print(f"  without {node}: a trial met trouble there")
+    for warning in facts["warnings"]:
+        print(f"  note: {warning}")
+
+
+def _size(job: Job, cluster: Cluster) -> str:
+    if job.stage not in SLOTS:
+        return "1 job"
+    gpus, processes = job.gpus(cluster), job.per_node * job.nodes
+    each = _count(gpus, "GPU") if gpus else _count(processes, "process", "es")
+    nodes = f" on {job.nodes} nodes" if job.nodes > 1 else ""
+    side = f", {job.groups} trials side by side" if job.groups > 1 else ""
+    at_once = f", {cluster.concurrency} at once" if job.elements > cluster.concurrency else ""
+    return f"{_count(job.elements, 'job')} of {each}{nodes}{side}{at_once}, {cluster.time} each"
+
+
+def _count(number: int, thing: str, plural: str = "s") -> str:
+    return f"{number} {thing}{plural if number != 1 else ''}"
+
+
+def _hours(plan: Submission, facts: dict[str, Any]) -> str:
+    """What is left to train, and how that is known."""
+    work, source = hours_left(plan.study, plan.folder, plan.cluster), facts["speed_from"]
+    if not plan.cluster.gpus_per_node:
+        return f"about {sum(work.values()):.2g} hours of training in all ({source})"
+    hours = sum(each * processes for processes, each in work.items())
+    if speed_is_assumed(facts):
+        source = f"assuming {GPU_FLOPS / 1e12:.0f} TFLOP/s per GPU; known better after a trial"
+    return f"about {hours:.2g} GPU-hours of training ({source})"

@@ -1,0 +1,156 @@
+"""Studies on a real cluster: the same results as without one, whatever SLURM does to the jobs."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster import Cluster
+from small_study import records, write_study
+
+pytestmark = pytest.mark.slurm
+LIMITS = {"time": "0:10:00", "cpus": 1, "memory_gb": 1, "save_seconds": 30}
+
+
+def bigtickets(cluster: Cluster, cwd: Path, *words: object, code: int = 0) -> str:
+    """Run a command as on a login node; its output."""
+    result = subprocess.run(
+        [sys.executable, "-m", "bigtickets", *map(str, words)],
+        cwd=cwd,
+        env={**cluster.environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def write_cluster(folder: Path, **keys: Any) -> Path:
+    path = folder / "cluster.yaml"
+    path.write_text(yaml.safe_dump({**LIMITS, **keys}))
+    return path
+
+
+def science(record: dict[str, Any]) -> dict[str, Any]:
+    """What no executor may change."""
+    kept = ("id", "spec", "metrics", "degenerate", "counts", "fractions", "ticket")
+    return {key: record[key] for key in kept}
+
+
+def logs(run: Path) -> str:
+    return "\n".join(f"--- {p.name}\n{p.read_text()[-2000:]}" for p in run.glob("logs/*"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Path:
+    """A study that SLURM has finished; its folder's name is hostile."""
+    root = tmp_path_factory.mktemp("it's 100%j $HOME; study")
+    write_study(root)
+    # One slot of two GPUs and two trials per node.
+    write_cluster(root, gpus_per_node=2, whole_nodes=True, prefetch="job", concurrency=2)
+    output = bigtickets(cluster, root, "submit", "study.yaml", "--cluster", "cluster.yaml")
+    assert "trials-1x" in output
+    twice = bigtickets(cluster, root, "submit", "study.yaml", "--cluster", "cluster.yaml")
+    assert "nothing to submit: its jobs are at work" in twice
+    cluster.wait_until_over(400)
+    return root
+
+
+def test_a_study_ends_with_the_records_of_the_local_executor(cluster: Cluster, root: Path) -> None:
+    run = root / "runs" / "small"
+    bigtickets(cluster, root, "run", "study.yaml", "--out", "here")
+    here, there = records(root / "here"), records(run)
+    assert len(here) == 6, logs(run)
+    assert {i: science(r) for i, r in here.items()} == {i: science(r) for i, r in there.items()}
+    assert (run / "report" / "index.html").is_file()
+    assert list((run / "tb" / "_study").glob("*tfevents*"))
+    assert not list((run / "claims").glob("*"))
+    done = bigtickets(cluster, root, "submit", "study.yaml", "--cluster", "cluster.yaml")
+    assert "nothing is left to do" in done
+
+
+def test_an_extended_study_runs_only_what_is_new(cluster: Cluster, root: Path) -> None:
+    run = root / "runs" / "small"
+    before = records(run)
+    write_study(root, seeds=[0, 1, 2], tickets={"ratios": [0, 0.5], "kinds": ["winning"]})
+    bigtickets(cluster, root, "submit", "study.yaml", "--cluster", "cluster.yaml")
+    cluster.wait_until_over(300)
+    after = records(run)
+    assert len(after) == len(before) + 2, logs(run)
+    assert {i: after[i] for i in before} == before
+
+
+def test_time_limits_and_cancel(cluster: Cluster, tmp_path: Path) -> None:
+    """A trial longer than a job's time goes on in the next life; cancelled jobs stay cancelled."""
+    training = {"epochs": 400, "learning_rate": 1e-3, "batch_size": 8, "max_length": 24}
+    path = write_study(
+        tmp_path,
+        training=training,
+        tickets={"ratios": [0]},
+        seeds=[0],
+        execution={"threads": 1, "checkpoint_every_s": 5},
+    )
+    write_cluster(tmp_path, time="0:01:15", save_seconds=30)
+    bigtickets(cluster, tmp_path, "submit", path, "--cluster", "cluster.yaml")
+    run = tmp_path / "runs" / "small"
+    job = next(e["job_id"] for e in journal(run) if e["stage"] == "trials")
+    log = run / "logs" / f"trials-1x-{job}_0.out"
+    again = lambda: log.exists() and "life 1," in log.read_text()  # noqa: E731
+    cluster.wait_for(again, 200, "second life")
+    assert "exit code 75" in log.read_text()
+    claims = [json.loads(p.read_text()) for p in run.glob("claims/[!.]*")]
+    assert [claim["state"] for claim in claims][:1] == ["released"]
+    assert list(run.glob("work/*/attempt-*/checkpoints/step-*"))
+    time.sleep(5)  # in the middle of its second life
+    refused = bigtickets(cluster, tmp_path, "cancel", run, code=2)
+    assert "give --yes" in refused
+    assert f"job {job}  trials-1x" in bigtickets(cluster, tmp_path, "cancel", run, "--yes")
+    cluster.wait_until_over(60)
+    time.sleep(8)  # a requeue would have shown by now
+    assert not cluster.run("squeue", "-h").strip()
+    assert "life 2," not in log.read_text()
+    assert {e["state"] for e in journal(run)} == {"cancelled"}
+
+
+def journal(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in run.glob("slurm/jobs/*.json")]
+
+
+def test_a_trial_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    """Two slots at once with two nodes each: their groups meet on ports of their own."""
+    path = write_study(
+        tmp_path,
+        tickets={"ratios": [0]},
+        seeds=[0, 1],
+        execution={"threads": 1, "processes_per_trial": 2, "zero": 1},
+    )
+    write_cluster(tmp_path, processes_per_node=1, extra={"partition-of-nobody": 1})
+    refused = bigtickets(cluster, tmp_path, "submit", path, "--cluster", "cluster.yaml", code=2)
+    assert "key `extra`" in refused
+    write_cluster(tmp_path, processes_per_node=1)
+    bigtickets(cluster, tmp_path, "submit", path, "--cluster", "cluster.yaml")
+    cluster.wait_until_over(400)
+    run = tmp_path / "runs" / "small"
+    found = records(run)
+    assert len(found) == 2, logs(run)
+    assert {record["execution"]["world_size"] for record in found.values()} == {2}
+    assert all(record["metrics"]["score"] is not None for record in found.values())
+
+
+def test_what_sbatch_refuses_is_explained(cluster: Cluster, tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    for keys, words in (
+        ({"partition": "nowhere"}, "key"),
+        ({"gpus_per_node": 9, "gres": "gpu", "whole_nodes": True}, "key"),
+    ):
+        write_cluster(tmp_path, **keys)
+        output = bigtickets(cluster, tmp_path, "submit", path, "--cluster", "cluster.yaml", code=2)
+        assert "sbatch refused it" in output
+        assert words in output
+        assert "next: bigtickets submit" in output
+    assert not cluster.run("squeue", "-h").strip()
