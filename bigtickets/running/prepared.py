@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel
 
+from bigtickets.errors import InputError
 from bigtickets.files import read_json
 from bigtickets.running.context import Context
 from bigtickets.study.steps import Step
@@ -46,6 +47,7 @@ def prepare_trial(context: Context, step: Step) -> Prepared:
     assert step.seed is not None
     network = load_model(model, record["outputs"], step.seed)
     network.config.pad_token_id = record["tokenizer"]["pad_id"]
+    check_tokens(network, train_split, model.name)
     network.config.problem_type = None
     shapes = model_shapes(network)
     dense_parameters = _numel(network)
@@ -107,6 +109,16 @@ def build_run(
         stop_asked=context.stop.asked,
     )
     return engine, run
+
+
+def check_tokens(network: PreTrainedModel, split: Split, name: str) -> None:
+    """InputError for tokens that the model has no embedding for; often one added for padding."""
+    known, largest = network.config.vocab_size, max(split.pad_id, int(split.input_ids.max()))
+    if largest >= known:
+        raise InputError(
+            f"model {name}: its tokenizer has a token {largest}, but the model has {known} "
+            "embeddings; resize them (resize_token_embeddings) and save the model again"
+        )
 
 
 def _numel(network: PreTrainedModel) -> int:

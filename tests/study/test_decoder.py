@@ -27,7 +27,7 @@ def test_a_llama_goes_through_every_step(tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
-    tickets = {"ratios": [0, 0.5], "kinds": ["winning", "reinit"]}
+    tickets = {"ratios": [0, 0.5], "kinds": ["winning"]}
     training = {"epochs": 1, "batch_size": 8, "max_length": 24}
     write_study(tmp_path, tickets=tickets, training=training, seeds=[0])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -38,7 +38,7 @@ def test_a_llama_goes_through_every_step(tmp_path: Path) -> None:
         record["spec"]["kind"]: record["counts"]
         for record in records(tmp_path / "runs" / "small").values()
     }
-    assert set(counts) == {"dense", "winning", "reinit"}
+    assert set(counts) == {"dense", "winning"}
     assert (counts["dense"]["heads"], counts["dense"]["neurons"]) == (8, 128)  # groups
     assert (counts["winning"]["heads"], counts["winning"]["neurons"]) == (4, 64)
     # Half of the layers: a group has two queries, a key, a value, two outputs; a neuron three.

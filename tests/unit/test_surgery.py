@@ -65,7 +65,9 @@ def ticket(ratio=0.5, **spec):
 def test_removed_equals_masked(family, attention):
     model = tiny(family, attention, torch.float32)
     dense = logits(model)
-    for name, kept in TICKETS.items():
+    whole = attention == "sdpa" or (family, "sdpa") not in KERNELS
+    for name in TICKETS if whole else ("emptied", "blocks"):
+        kept = TICKETS[name]
         with masked(model, kept):
             expected = logits(model)
         assert (expected - dense).abs().max() > 1e-3, name
@@ -197,9 +199,11 @@ def test_the_dense_ticket_changes_nothing():
     remove_units(model, HALF)  # and may be pruned
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("ratio", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("family", "ratio", "dtype"),
+    [(family, 0.5, torch.bfloat16) for family in FAMILIES]
+    + [("bert", 0.0, torch.bfloat16), ("bert", 0.5, torch.float32), ("llama", 0.5, torch.float32)],
+)
 def test_file_round_trip_is_exact(tmp_path, family, ratio, dtype):
     model = remove_units(tiny(family, dtype=dtype), ticket(ratio).kept)
     save_pruned(model, None, tmp_path / "pruned", ticket(ratio))

@@ -36,8 +36,7 @@ def cut(family="bert", kind="winning", ratio=0.4, seed=3, unit="neurons", **spec
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("unit", ["neurons", "blocks"])
-@pytest.mark.parametrize("budget", ["per_type", "joint"])
+@pytest.mark.parametrize(("unit", "budget"), [("neurons", "joint"), ("blocks", "per_type")])
 def test_fractions_are_those_of_the_pruned_model(family, unit, budget):
     ticket, model = cut(family, unit=unit, budget=budget, min_heads=0)
     dense, encoder = model.num_parameters(), _prunable(model, unit)

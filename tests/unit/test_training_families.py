@@ -9,11 +9,13 @@ from transformers import AutoModel
 
 from bigtickets.errors import InputError
 from bigtickets.running.prefetch import check_models
+from bigtickets.running.prepared import check_tokens
 from bigtickets.study.spec import ModelSpec, StudySpec
 from bigtickets.training.dropout import MaskKey, install_dropout
 from bigtickets.training.evaluation import model_inputs
 from bigtickets.training.loop import example_losses
 from bigtickets.training.models import load_model, randomize
+from bigtickets.training.splits import Split
 
 TEXT = [family for family in FAMILIES if family != "vit"]
 
@@ -99,6 +101,16 @@ def test_segments_go_where_they_are_told_apart(folders):
     given = {family: model_inputs(loaded(folders, family), inputs) for family in ("bert", "gpt2")}
     assert "token_type_ids" in given["bert"]
     assert list(given["gpt2"]) == ["input_ids", "attention_mask"]
+
+
+@pytest.mark.parametrize(("pad_id", "token"), [(60, 5), (1, 60)])
+def test_a_token_without_an_embedding_is_named(folders, pad_id, token):
+    tokens = torch.tensor([4, token], dtype=torch.int32)
+    offsets, labels = torch.tensor([0, 2]), torch.tensor([0])
+    network = loaded(folders, "llama")
+    check_tokens(network, Split("train", tokens.clamp(max=59), offsets, None, labels, 1, 3), "x")
+    with pytest.raises(InputError, match="model x: .* token 60, but the model has 60"):
+        check_tokens(network, Split("train", tokens, offsets, None, labels, pad_id, 3), "x")
 
 
 def test_a_model_of_images_is_refused(folders):
