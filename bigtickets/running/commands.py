@@ -10,8 +10,10 @@ from pathlib import Path
 from bigtickets.errors import BigticketsError, InputError, Interrupted, TrialsFailed
 from bigtickets.running import local
 from bigtickets.running.logs import find_step
+from bigtickets.running.machine import this_machine
 from bigtickets.running.progress import Progress
 from bigtickets.running.signals import Stop
+from bigtickets.running.sizing import resolve
 from bigtickets.running.view import StudyView
 from bigtickets.running.words import command, go_on, run_again
 from bigtickets.study.claims import Claims, new_owner
@@ -108,6 +110,7 @@ def prepare(
     if fetch_hub_scripts(study.tasks, say):
         # A script's content is part of its task's identity.
         study = dataclasses.replace(study, tasks=read_study(study_path).tasks)
+    study = resolve(study, this_machine)
     check_models(study)
     check_scripts(study.tasks)
     if tokenise:
