@@ -69,7 +69,8 @@ class Memory:
     peak: int
     """The largest sum at one time, training or scoring, with the device's constant."""
     host: int
-    """In the machine's memory instead of the device's: what is offloaded."""
+    """In the machine's memory beside the device's: what is offloaded, and pre-trained weights
+    while they are read and kept for the next trial."""
 
 
 def memory_of(
@@ -97,6 +98,8 @@ def memory_of(
     exchange = _exchange(layout, parameters, cpu)
     gathered = _gathered(layout, parameters, bf16)
     several = size * layout.processes < training.batch_size
+    # A worker keeps the pre-trained weights that it has read: the next trial starts from them.
+    cached = FLOAT * parameters if layout.zero < 3 else 0
     resident, later = held.weights + held.optimizer, activations if cpu else 0
     phases = (
         held.build,
@@ -112,16 +115,16 @@ def memory_of(
     scoring = _scored_weights(shapes, layout, bf16) + gathered
     tokens = _scored_tokens(training, execution, cpu)
     scoring += scoring_bytes(config, training.max_length, execution, tokens)
-    constant = CPU_CONSTANT + held.host if cpu else GPU_CONSTANT
+    constant = CPU_CONSTANT + held.host + cached if cpu else GPU_CONSTANT
     return Memory(
         weights=held.weights,
         gradients=held.gradients,
         optimizer=held.optimizer,
         buffers=exchange + gathered,
         activations=activations,
-        scoring=scoring,
+        scoring=scoring + (cached if cpu else 0),
         peak=max(*phases, scoring) + constant,
-        host=0 if cpu else held.host,
+        host=0 if cpu else held.host + 2 * cached,
     )
 
 

@@ -67,4 +67,4 @@ def _sentence(choice: dict[str, Any], facts: dict[str, Any]) -> str:
     text = f"ZeRO {way} on {groups}: {choice['memory_gb']:.1f} of {facts['device_gb']:.1f} GiB"
     text += f" {device}" + ("" if choice["fits"] else ": DOES NOT FIT")
     host = choice["host_gb"] * choice["processes"] / choice["nodes"]
-    return text + (f", and {host:.0f} GiB in each machine's memory" if host else "")
+    return text + (f", and {host:.0f} GiB in each machine's memory" if host >= 1 else "")

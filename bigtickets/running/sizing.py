@@ -37,7 +37,7 @@ class Choice:
     memory_gb: float
     """Of one process at its fullest, in GiB."""
     host_gb: float
-    """Offloaded by one process to its machine's memory, in GiB."""
+    """Of one process in its machine's memory beside that, in GiB."""
     fits: bool
     """False: no way fits; this one needs least."""
 

@@ -143,7 +143,7 @@ def test_offloaded_state_moves_to_the_machine() -> None:
     for zero in (2, 3):
         here = memory_of(BERT, TrainingSpec(), ExecutionSpec(), Layout(zero, False, 4))
         away = memory_of(BERT, TrainingSpec(), ExecutionSpec(), Layout(zero, True, 4))
-        assert here.host == 0
+        assert here.host < away.host
         assert away.peak < here.peak
         assert away.host >= 16 * 109_483_778 // 4
 
