@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bigtickets.study.spec import ExecutionSpec, TrainingSpec
-from bigtickets.tickets.families import Shapes, prunable_weights, shapes_of, weights_per_unit
+from bigtickets.tickets.families import (
+    Shapes,
+    prunable_weights,
+    shapes_of,
+    unit_channels,
+    weights_per_unit,
+)
 
 FLOAT, HALF = 4, 2
 """Bytes of a float32 and of a bf16."""
@@ -18,6 +24,8 @@ CPU_TOKENS = 2048
 
 # Vectors of the FFN's width that an activation function keeps; the others keep in- and output.
 ACTIVATION_VECTORS = {"relu": 1, "gelu_new": 5, "gelu_fast": 5}
+# Families without a fused kernel: transformers computes their attention step by step.
+EAGER_ONLY = ("mpnet", "deberta-v2")
 ACTIVATION_KEYS = ("hidden_act", "hidden_activation", "activation_function", "activation")
 
 
@@ -34,6 +42,14 @@ class Layer:
     """Vectors of `neurons` that the FFN keeps."""
     gated: bool
     """Whether the FFN has two projections up."""
+    norm_vectors: int
+    """Vectors of `hidden` that both norms keep, in float32 always."""
+    drops: bool
+    """Whether the family has dropout on hidden states."""
+    eager: bool
+    """Whether attention is computed step by step whatever is asked for."""
+    relative: int
+    """Relative positions, over both directions, that every token has scores for (DeBERTa)."""
 
 
 def layer_of(config: Mapping[str, Any]) -> Layer:
@@ -43,8 +59,23 @@ def layer_of(config: Mapping[str, Any]) -> Layer:
     gated = round(weights_per_unit(shapes)["neurons"] / shapes.hidden) > 2
     activation = next((config[key] for key in ACTIVATION_KEYS if key in config), None)
     vectors = ACTIVATION_VECTORS.get(str(activation), 2) + (2 if gated else 0)
-    width = shapes.heads * shapes.head_dim
-    return Layer(shapes.hidden, shapes.heads, width, shapes.neurons, vectors, gated)
+    # Keys and values are repeated for the query heads that share them.
+    width = shapes.heads * unit_channels(shapes, "heads")
+    heads = width // shapes.head_dim
+    # RMSNorm is written out in torch: it keeps what it multiplies by its weight, too.
+    rms = "rms_norm_eps" in config
+    return Layer(
+        hidden=shapes.hidden,
+        heads=heads,
+        width=width,
+        neurons=shapes.neurons,
+        ffn_vectors=vectors,
+        gated=gated,
+        norm_vectors=4 if rms else 2,
+        drops=not rms,
+        eager=config["model_type"] in EAGER_ONLY,
+        relative=getattr(shapes, "relative", 0),
+    )
 
 
 def micro_batch(training: TrainingSpec, execution: ExecutionSpec, processes: int) -> int:
@@ -71,25 +102,26 @@ def training_bytes(
 def kept_per_token(layer: Layer, length: int, attention: str, dropout: float, bf16: bool) -> int:
     """Bytes that one layer keeps per token in training.
 
-    Float32: the inputs of attention, FFN and both norms and two dropout masks; query, key, value
-    and context; what the FFN's activation and gate keep. With autocast most are bf16, query, key,
-    value and gate each keep a cast copy of their input, and the norms' inputs stay float32.
+    The inputs of attention, FFN and both norms and two dropout masks; query, key, value and
+    context; what the FFN's activation and gate keep.
     """
-    hidden, masks = layer.hidden, 2 * layer.hidden if dropout else 0
+    hidden, masks = layer.hidden, 2 * layer.hidden if dropout and layer.drops else 0
     inner = 4 * layer.width + layer.ffn_vectors * layer.neurons
-    if bf16:
-        inputs = (5 if layer.gated else 4) * hidden
-        kept = HALF * (inputs + masks + inner) + FLOAT * 2 * hidden
-    else:
-        kept = FLOAT * (4 * hidden + masks + inner)
+    # Query, key, value and each projection up have one input, but autocast casts it for each.
+    inputs = (3 + (2 if layer.gated else 1)) * hidden if bf16 else 2 * hidden
+    kept = (HALF if bf16 else FLOAT) * (inputs + masks + inner)
+    kept += FLOAT * layer.norm_vectors * hidden
     return kept + attention_per_token(layer, length, attention, bf16)
 
 
 def attention_per_token(layer: Layer, length: int, attention: str, bf16: bool) -> int:
     """The fused kernel keeps the mask and each head's normaliser, eager attention each head's
-    probabilities: float32, and with autocast a bf16 copy."""
-    if attention == "eager":
-        return layer.heads * length * (FLOAT + HALF if bf16 else FLOAT)
+    probabilities: float32, and with autocast a bf16 copy; and what relative positions add."""
+    if attention == "eager" or layer.eager:
+        if bf16:
+            return layer.heads * ((FLOAT + HALF) * length + HALF * layer.relative)
+        gathered = 6 * length if layer.relative else 0
+        return layer.heads * (FLOAT * (length + layer.relative) + gathered)
     return length * (HALF if bf16 else FLOAT) + FLOAT * layer.heads
 
 
@@ -106,7 +138,7 @@ def scoring_bytes(
     shapes, layer = shapes_of(config), layer_of(config)
     bf16 = execution.precision != "fp32"
     inner = 4 * layer.width + layer.ffn_vectors * layer.neurons
-    each = (HALF if bf16 else FLOAT) * inner + FLOAT * 2 * layer.hidden
+    each = (HALF if bf16 else FLOAT) * inner + FLOAT * layer.norm_vectors * layer.hidden
     each += attention_per_token(layer, length, execution.attention, bf16)
     return tokens * (shapes.layers * each + working(layer, bf16))
 
