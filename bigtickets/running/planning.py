@@ -27,7 +27,7 @@ def plan(study_path: Path, out: Path | None, as_json: bool, machine: Machine | N
     study = read_study(study_path)
     folder = RunFolder((out or Path("runs") / study.study).resolve())
     study = pinned_as_before(study, folder)
-    facts = plan_facts(study, folder, machine or this_machine())
+    facts = plan_facts(study, folder, machine)
     if as_json:
         print(json.dumps(facts, indent=1))
         return
@@ -60,8 +60,11 @@ def machine_asked(gpu_memory_gb: float | None, gpus_per_node: int | None) -> Mac
     return None if gpu_memory_gb is None else Machine(gpu_memory_gb, gpus_per_node or 8)
 
 
-def plan_facts(study: StudySpec, folder: RunFolder, machine: Machine) -> dict[str, Any]:
-    """The plan as JSON."""
+def plan_facts(
+    study: StudySpec, folder: RunFolder, machine: Machine | None = None
+) -> dict[str, Any]:
+    """The plan as JSON; for this machine if none is given."""
+    machine = machine or this_machine()
     steps, done = expand(study), done_ids(folder)
     left = [step for step in steps if step.id not in done]
     configs = {model.name: config_of(model) for model in study.models}
