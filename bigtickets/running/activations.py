@@ -74,7 +74,7 @@ def layer_of(config: Mapping[str, Any]) -> Layer:
         norm_vectors=4 if rms else 2,
         drops=not rms,
         eager=config["model_type"] in EAGER_ONLY,
-        relative=getattr(shapes, "relative", 0),
+        relative=shapes.relative,
     )
 
 
@@ -91,10 +91,9 @@ def training_bytes(
     shapes, layer = shapes_of(config), layer_of(config)
     bf16 = execution.precision != "fp32"
     each = kept_per_token(layer, training.max_length, execution.attention, training.dropout, bf16)
-    if execution.gradient_checkpointing:
-        kept = shapes.layers * FLOAT * layer.hidden + each
-    else:
-        kept = shapes.layers * each
+    kept = shapes.layers * shapes.repeats * each
+    if execution.gradient_checkpointing:  # the layers' inputs, and one layer at a time
+        kept = shapes.layers * shapes.repeats * FLOAT * layer.hidden + each
     embeddings = FLOAT * (2 * shapes.embedding + shapes.hidden)
     return examples * training.max_length * (kept + working(layer, bf16) + embeddings)
 
@@ -140,7 +139,7 @@ def scoring_bytes(
     inner = 4 * layer.width + layer.ffn_vectors * layer.neurons
     each = (HALF if bf16 else FLOAT) * inner + FLOAT * layer.norm_vectors * layer.hidden
     each += attention_per_token(layer, length, execution.attention, bf16)
-    return tokens * (shapes.layers * each + working(layer, bf16))
+    return tokens * (shapes.layers * shapes.repeats * each + working(layer, bf16))
 
 
 def scoring_tokens(

@@ -1,7 +1,7 @@
 """The part of a plan about memory: what each way of running a model takes, and the choice."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from bigtickets.running.activations import micro_batch
@@ -16,8 +16,8 @@ MOST_NODES = 64
 def memory_facts(config: Mapping[str, Any], model: ModelSpec, machine: Machine) -> dict[str, Any]:
     """As JSON: GiB per process of every stage for some numbers of processes; what the study asks
     for; what would be chosen if it left all open."""
-    free = choice_for(config, left_open(model), machine, MOST_NODES)
-    asked = choice_for(config, model, machine, MOST_NODES)
+    many = replace(machine, nodes=MOST_NODES)
+    free, asked = choice_for(config, left_open(model), many), choice_for(config, model, many)
     # The processes of a CPU share its memory, and there is nothing to offload from.
     counts = sorted({1, asked.processes, free.processes, machine.gpus or 1})
     stages = [stage for stage in STAGES if machine.gpus or not stage[1]]

@@ -24,6 +24,8 @@ class Machine:
     """Of one GPU or, without GPUs, of the whole machine; GiB."""
     gpus: int
     """GPUs of one machine; 0: trials run on its CPU."""
+    nodes: int = 1
+    """Machines that one trial may take."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,7 @@ def choose_cpu(
     return dataclasses.replace(found, fits=found.memory_gb * processes <= ram_gb)
 
 
-def resolve(
-    study: StudySpec, machine: Machine | Callable[[], Machine], max_nodes: int = 1
-) -> StudySpec:
+def resolve(study: StudySpec, machine: Machine | Callable[[], Machine]) -> StudySpec:
     """The study without `auto` for ZeRO stage and processes: each model's own choice.
 
     `machine`: what trials run on, or a function that finds out, which is asked only where it
@@ -90,18 +90,16 @@ def resolve(
     if not any(_open(execution) for execution in executions):
         return study
     found = machine if isinstance(machine, Machine) else machine()
-    models = tuple(_resolved(model, found, max_nodes) for model in study.models)
+    models = tuple(_resolved(model, found) for model in study.models)
     execution = models[0].execution if _open(study.execution) else study.execution
     return dataclasses.replace(study, models=models, execution=execution)
 
 
-def choice_for(
-    config: Mapping[str, Any], model: ModelSpec, machine: Machine, max_nodes: int
-) -> Choice:
+def choice_for(config: Mapping[str, Any], model: ModelSpec, machine: Machine) -> Choice:
     """How a model's trials should run on these machines; what its `execution` fixes is kept."""
     if not machine.gpus:
         return choose_cpu(config, model.training, model.execution, machine.memory_gb)
-    most = machine.gpus * max_nodes
+    most = machine.gpus * machine.nodes
     asked = model.execution
     return choose(config, model.training, asked, machine.memory_gb, most, machine.gpus)
 
@@ -116,7 +114,7 @@ def config_of(model: ModelSpec) -> dict[str, Any] | None:
     return read_json(Path(path)) if isinstance(path, str) else None
 
 
-def _resolved(model: ModelSpec, machine: Machine, max_nodes: int) -> ModelSpec:
+def _resolved(model: ModelSpec, machine: Machine) -> ModelSpec:
     if not _open(model.execution):
         return model
     config = config_of(model)
@@ -125,7 +123,7 @@ def _resolved(model: ModelSpec, machine: Machine, max_nodes: int) -> ModelSpec:
             f"model {model.name}: execution says auto and {model.path} isn't in the local Hub "
             "cache; run `bigtickets prefetch`, or give zero and processes_per_trial"
         )
-    choice = choice_for(config, model, machine, max_nodes)
+    choice = choice_for(config, model, machine)
     if not choice.fits:
         raise InputError(
             f"model {model.name}: one trial takes {choice.memory_gb:.1f} GiB on each of "

@@ -15,6 +15,8 @@ from bigtickets import cli
 from bigtickets.errors import InputError
 from bigtickets.running.machine import this_machine
 from bigtickets.running.sizing import Machine, choose, choose_cpu, process_counts, resolve
+from bigtickets.running.slurm.cluster import Cluster
+from bigtickets.running.slurm.commands import machine_of
 from bigtickets.study.reader import read_study
 from bigtickets.study.spec import ExecutionSpec, StudySpec, TrainingSpec
 from bigtickets.study.steps import expand
@@ -100,15 +102,22 @@ def test_counts_are_parts_of_a_machine_or_whole_machines() -> None:
 
 
 def test_a_seventy_billion_llama() -> None:
-    try:
-        found = choose(LLAMA_70B, TrainingSpec(), OPEN, 80, 512, 8)
-    except InputError:
-        pytest.skip("no such family")
+    found = choose(LLAMA_70B, TrainingSpec(), OPEN, 80, 512, 8)
     assert found.fits
     assert found.zero == 3
     assert found.nodes > 1
     # 16 bytes for each of 70 billion parameters alone fill 13 such GPUs.
     assert 16 <= found.processes <= 64
+
+
+def test_a_cluster_file_says_what_trials_run_on() -> None:
+    path = Path("my.yaml")
+    found = machine_of(Cluster(gpus_per_node=4, gpu_memory_gb=40), path)
+    assert (found.memory_gb, found.gpus) == (40, 4)
+    assert found.nodes > 1
+    assert machine_of(Cluster(memory_gb=16), path).gpus == 0
+    with pytest.raises(InputError, match=r"my\.yaml: gpu_memory_gb"):
+        machine_of(Cluster(gpus_per_node=4), path)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +221,7 @@ def test_the_plan_shows_sizes_choice_and_seeds(
     assert cli.main([*words, "--gpus-per-node", "4", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     (model,) = facts["models"]
-    assert facts["machine"] == {"memory_gb": 80.0, "gpus": 4}
+    assert facts["machine"] == {"memory_gb": 80.0, "gpus": 4, "nodes": 1}
     ways = {(w["processes"], w["zero"], w["offload"]) for w in model["memory"]["ways"]}
     assert len(ways) == 12
     assert model["memory"]["choice"]["fits"]
