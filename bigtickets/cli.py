@@ -45,12 +45,25 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
                 "-j", "--jobs", type=_positive, help="trials side by side (default: one per GPU)"
             )
         if name == "plan":
-            parser.add_argument("--json", action="store_true", help="for programs")
+            _add_plan_options(parser)
     submit = _study_parser(commands, "submit", _submit, "the whole study, as SLURM jobs")
     submit.add_argument(
         "--cluster", type=Path, required=True, metavar="CLUSTER.yaml", help="what to ask SLURM for"
     )
     submit.add_argument("--dry-run", action="store_true", help="print, and touch nothing")
+
+
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--gpu-memory",
+        type=_positive_number,
+        metavar="GIB",
+        help="plan for machines with GPUs of that size instead of this one",
+    )
+    parser.add_argument(
+        "--gpus-per-node", type=_positive, metavar="N", help="with --gpu-memory (default: 8)"
+    )
 
 
 def _add_run_commands(commands: argparse._SubParsersAction) -> None:
@@ -68,7 +81,7 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
             parser.add_argument("--json", action="store_true", help="for programs")
             parser.add_argument(
                 *("-w", "--watch"),
-                type=_seconds,
+                type=_positive_number,
                 nargs="?",
                 const=30.0,
                 metavar="SECONDS",
@@ -129,10 +142,10 @@ def _positive(text: str) -> int:
     return value
 
 
-def _seconds(text: str) -> float:
+def _positive_number(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds")
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
     return value
 
 
@@ -146,9 +159,10 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from bigtickets.running.planning import plan
+    from bigtickets.running.planning import machine_asked, plan
 
-    plan(options.study, options.out, options.json)
+    machine = machine_asked(options.gpu_memory, options.gpus_per_node)
+    plan(options.study, options.out, options.json, machine)
 
 
 def _prefetch(options: argparse.Namespace) -> None:

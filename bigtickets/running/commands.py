@@ -10,8 +10,10 @@ from pathlib import Path
 from bigtickets.errors import BigticketsError, InputError, Interrupted, TrialsFailed
 from bigtickets.running import local
 from bigtickets.running.logs import find_step
+from bigtickets.running.machine import this_machine
 from bigtickets.running.progress import Progress
 from bigtickets.running.signals import Stop
+from bigtickets.running.sizing import Machine, resolve
 from bigtickets.running.view import StudyView
 from bigtickets.running.words import command, go_on, run_again
 from bigtickets.study.claims import Claims, new_owner
@@ -89,11 +91,16 @@ def prefetch(study_path: Path, out: Path | None) -> None:
 
 
 def prepare(
-    study_path: Path, out: Path | None, stop: Stop, tokenise: bool = True
+    study_path: Path,
+    out: Path | None,
+    stop: Stop,
+    tokenise: bool = True,
+    machine: Callable[[], Machine] = this_machine,
 ) -> tuple[StudySpec, RunFolder]:
     """Check all, fetch and tokenise what is missing, then write the run folder.
 
-    Nothing is written before everything has been checked.
+    Nothing is written before everything has been checked. `machine`: what trials will run on, for
+    a study that leaves ZeRO stage or processes to be chosen.
     """
     study = read_study(study_path)
     folder = RunFolder((out or Path("runs") / study.study).resolve())
@@ -108,6 +115,7 @@ def prepare(
     if fetch_hub_scripts(study.tasks, say):
         # A script's content is part of its task's identity.
         study = dataclasses.replace(study, tasks=read_study(study_path).tasks)
+    study = resolve(study, machine)
     check_models(study)
     check_scripts(study.tasks)
     if tokenise:

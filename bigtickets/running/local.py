@@ -59,10 +59,10 @@ def run_workers(
 
     Models that ask for another number of processes per trial take their turn one after another.
     """
-    shapes = sorted({model.execution.processes_per_trial for model in study.models})
-    if _devices() and shapes[-1] > len(_devices()):
+    shapes = sorted({model.execution.processes for model in study.models})
+    if devices() and shapes[-1] > len(devices()):
         raise InputError(
-            f"execution.processes_per_trial: {shapes[-1]}, but {len(_devices())} GPUs are visible"
+            f"execution.processes_per_trial: {shapes[-1]}, but {len(devices())} GPUs are visible"
         )
     for processes in shapes:
         run_slots(folder, _slots(study, folder, jobs, processes), stop, show)
@@ -109,23 +109,23 @@ def worker_environment(slot: Slot) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         PARENT: f"{me.pid} {me.create_time()}",
     }
-    devices = _devices()
-    if devices:
+    visible = devices()
+    if visible:
         first = slot.number * slot.processes
-        chosen = [devices[i % len(devices)] for i in range(first, first + slot.processes)]
+        chosen = [visible[i % len(visible)] for i in range(first, first + slot.processes)]
         own["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
     return {**os.environ, **own}
 
 
 def default_jobs(study: StudySpec) -> int:
     """One group per device (or per so many as a trial takes); one on a machine without."""
-    processes = max(model.execution.processes_per_trial for model in study.models)
-    return max(1, len(_devices()) // processes)
+    processes = max(model.execution.processes for model in study.models)
+    return max(1, len(devices()) // processes)
 
 
 def _slots(study: StudySpec, folder: RunFolder, jobs: int, processes: int) -> list[Slot]:
     executions = [m.execution for m in study.models]
-    asked = next(e.threads for e in executions if e.processes_per_trial == processes)
+    asked = next(e.threads for e in executions if e.processes == processes)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = max(1, (cores or 1) // (jobs * processes)) if asked == "auto" else asked
     folder.logs.mkdir(parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ def _kill(slot: Slot) -> None:
         slot.process.wait()
 
 
-def _devices() -> list[str]:
+def devices() -> list[str]:
     """Visible CUDA devices, without starting CUDA in this process."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from bigtickets.errors import InputError
+from bigtickets.running.activations import scoring_tokens
 from bigtickets.running.context import Context, commit
 from bigtickets.running.dense import dense_network
 from bigtickets.running.prepared import prepare_trial
@@ -20,9 +21,12 @@ from bigtickets.tickets.scores import Scores
 from bigtickets.training.batches import collate, evaluation_batches
 from bigtickets.training.engine import computes_in_bf16
 from bigtickets.training.evaluation import autocast, model_inputs
-from bigtickets.training.hardware import reset_peak_memory, tokens_per_pass
+from bigtickets.training.hardware import free_memory, reset_peak_memory, tokens_per_pass
 from bigtickets.training.loop import example_losses
 from bigtickets.training.splits import Split, load_split, subset
+
+FREE_SHARE = 0.7
+"""Of the free memory that a batch may take; the rest is for what its estimate leaves out."""
 
 
 def run_scores(context: Context, step: Step, claim: Claim) -> bool:
@@ -61,7 +65,7 @@ def score(
         ranks.rank,
         ranks.world_size,
         micro_batch=size,
-        tokens=None if size else tokens_per_pass(ranks.device),
+        tokens=None if size else _tokens(context, step, network),
         examples=chosen,
     )
     bf16 = computes_in_bf16(execution, ranks.device)
@@ -86,6 +90,17 @@ def _scored_network(context: Context, step: Step, attempt: Path) -> PreTrainedMo
     return dense_network(context, context.steps[step.dense], attempt)
 
 
+def _tokens(context: Context, step: Step, network: PreTrainedModel) -> int:
+    """Padded tokens of a batch; fewer where a large model leaves little memory free."""
+    model, ranks = context.model(step), context.ranks
+    most, free = tokens_per_pass(ranks.device), free_memory(ranks.device)
+    if free is None:
+        return most
+    config, length = network.config.to_dict(), model.training.max_length
+    fitting = scoring_tokens(config, length, model.execution, most, int(FREE_SHARE * free))
+    return int(ranks.from_first(fitting))  # batches must be as many on every rank
+
+
 def _examples(context: Context, step: Step, split: Split) -> np.ndarray:
     """The trial's training examples, or a class-stratified subset of them."""
     chosen = subset(split.labels, fraction=step.data_fraction)
@@ -98,10 +113,10 @@ def _examples(context: Context, step: Step, split: Split) -> np.ndarray:
 def _check_world_size(context: Context, step: Step) -> None:
     importance, execution = context.study.importance, context.model(step).execution
     world_size = context.ranks.world_size
-    if importance.granularity == "legacy_batch" and execution.processes_per_trial != world_size:
+    if importance.granularity == "legacy_batch" and execution.processes != world_size:
         raise InputError(
             f"importance.granularity: legacy_batch scores depend on the number of processes: "
-            f"execution.processes_per_trial is {execution.processes_per_trial}, "
+            f"execution.processes_per_trial is {execution.processes}, "
             f"{world_size} are running"
         )
 

@@ -79,8 +79,7 @@ def choose(context: Context, processes: int | None, early: bool) -> list[str]:
     return [
         step_id
         for step_id, step in context.steps.items()
-        if step_id in needed
-        and processes in (None, context.model(step).execution.processes_per_trial)
+        if step_id in needed and processes in (None, context.model(step).execution.processes)
     ]
 
 

@@ -13,6 +13,7 @@ from bigtickets.study.modules import headline, read_module, script_in
 from bigtickets.study.parsing import did_you_mean, fill, known_keys, load_yaml, shown
 from bigtickets.study.rules import check, unique
 from bigtickets.study.spec import (
+    AnalysisSpec,
     ExecutionSpec,
     ImportanceSpec,
     MetricModule,
@@ -59,6 +60,7 @@ def _study(raw: dict[str, Any], folder: Path) -> StudySpec:
         training=training,
         seeds=study.seeds,
         execution=execution,
+        analysis=fill(AnalysisSpec, raw.get("analysis"), "analysis"),
     )
     check(spec)
     return spec

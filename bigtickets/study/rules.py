@@ -25,11 +25,12 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "training.adam_beta1": (lambda v: 0 <= v < 1, "0 or more, below 1"),
     "training.adam_beta2": (lambda v: 0 <= v < 1, "0 or more, below 1"),
     "training.adam_epsilon": (lambda v: v > 0, "more than 0"),
-    "execution.zero": (lambda v: v in (0, 1, 2, 3), "a ZeRO stage: 0, 1, 2 or 3"),
-    "execution.processes_per_trial": (lambda v: v >= 1, "1 or more"),
+    "execution.zero": (lambda v: v in ("auto", 0, 1, 2, 3), "a ZeRO stage: 0, 1, 2, 3 or auto"),
+    "execution.processes_per_trial": (lambda v: v == "auto" or v >= 1, "auto, or 1 or more"),
     "execution.micro_batch": (lambda v: v == "auto" or v >= 1, "auto, or 1 or more"),
     "execution.threads": (lambda v: v == "auto" or v >= 1, "auto, or 1 or more"),
     "execution.checkpoint_every_s": (lambda v: v >= 0, "0 (every step) or more seconds"),
+    "analysis.precision": (lambda v: v > 0, "more than 0 points"),
 }
 
 
@@ -37,15 +38,26 @@ def check(spec: StudySpec) -> None:
     """What must hold between and beyond the types."""
     _check_rules(spec.tickets, "tickets")
     _check_rules(spec.importance, "importance")
+    _check_rules(spec.analysis, "analysis")
     parts: list[tuple[str, StudySpec | ModelSpec]] = [("", spec)]
     parts += [(f"models[{i}] ({model.name}): ", model) for i, model in enumerate(spec.models)]
     for prefix, part in parts:
         _check_rules(part.training, "training", prefix)
         _check_rules(part.execution, "execution", prefix)
+    _check_auto(spec)
     _check_twins(spec)
     _check_grid(spec)
     _check_tickets(spec.tickets)
     _check_importance(spec)
+
+
+def _check_auto(spec: StudySpec) -> None:
+    for model in spec.models:
+        if model.execution.zero == "auto" and model.execution.ds_config is not None:
+            raise InputError(
+                f"execution.zero: auto, but {model.execution.ds_config} is for one stage; "
+                "give that stage's number"
+            )
 
 
 def _check_twins(spec: StudySpec) -> None:
@@ -111,6 +123,10 @@ def _check_importance(spec: StudySpec) -> None:
     if not legacy and spec.importance.batch is not None:
         raise InputError(
             "importance.batch: only legacy_batch depends on a batch size; remove the key"
+        )
+    if legacy and any(m.execution.processes_per_trial == "auto" for m in spec.models):
+        raise InputError(
+            "execution.processes_per_trial: legacy_batch scores depend on it; give a number"
         )
 
 

@@ -88,12 +88,13 @@ class TrainingSpec:
 class ExecutionSpec:
     """How it is computed. Nothing here may change a result beyond rounding."""
 
-    zero: int = 0
-    """DeepSpeed's ZeRO stage: how optimizer state, gradients and weights are sharded."""
+    zero: int | Literal["auto"] = 0
+    """DeepSpeed's ZeRO stage: how optimizer state, gradients and weights are sharded; `auto`: the
+    lowest that fits the device, as `plan` says."""
     precision: Precision = "auto"
     """`bf16`: autocast where the device computes in it, float32 elsewhere; `auto`: the same."""
-    processes_per_trial: int = 1
-    """Ranks of one torchrun group."""
+    processes_per_trial: int | Literal["auto"] = 1
+    """Ranks of one torchrun group; `auto`: the fewest with which a trial fits."""
     micro_batch: int | Literal["auto"] = "auto"
     """Examples per process that go through the model at once."""
     attention: Attention = "sdpa"
@@ -108,6 +109,25 @@ class ExecutionSpec:
     """Seconds between checkpoints of a trial."""
     data_dir: str | None = None
     """Folder with one sub-folder per GLUE task, for machines without the Hub."""
+
+    @property
+    def stage(self) -> int:
+        """`zero`, once `auto` has been replaced by a choice."""
+        return _number(self.zero, "execution.zero")
+
+    @property
+    def processes(self) -> int:
+        """`processes_per_trial`, once `auto` has been replaced by a choice."""
+        return _number(self.processes_per_trial, "execution.processes_per_trial")
+
+
+@dataclass(frozen=True)
+class AnalysisSpec:
+    """What the results are to show. Nothing here changes a step: it enters no hash."""
+
+    precision: float = 1.0
+    """Half width in points that the 95 % interval of a gain should have; `plan` says how many seeds
+    that takes."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +220,13 @@ class StudySpec:
     training: TrainingSpec = field(default_factory=TrainingSpec)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     execution: ExecutionSpec = field(default_factory=ExecutionSpec)
+    analysis: AnalysisSpec = field(default_factory=AnalysisSpec)
+
+
+def _number(value: int | Literal["auto"], key: str) -> int:
+    if value == "auto":
+        raise ValueError(f"{key}: auto; a study is resolved before it is run")
+    return value
 
 
 def exact(number: float) -> Fraction:

@@ -113,7 +113,7 @@ def scores_id(study: StudySpec, model: ModelSpec, scored: str) -> str:
     if importance.granularity == "legacy_batch":
         # Only here do batch and world size decide the result.
         science["batch"] = importance.batch
-        science["world_size"] = model.execution.processes_per_trial
+        science["world_size"] = model.execution.processes
     return digest("scores", science)
 
 

@@ -67,7 +67,7 @@ def ds_configs() -> Path:
 def read_ds_config(execution: ExecutionSpec) -> dict[str, Any]:
     """The engine's settings: ours for the ZeRO stage, or the user's own file."""
     if execution.ds_config is None:
-        return json.loads((ds_configs() / f"zero{execution.zero}.json").read_text())
+        return json.loads((ds_configs() / f"zero{execution.stage}.json").read_text())
     path = Path(execution.ds_config)
     try:
         config = json.loads(path.read_text())
@@ -105,7 +105,7 @@ class Engine:
             "gradient_clipping": training.max_grad_norm,
             "torch_autocast": {"enabled": bf16, "dtype": "bfloat16"},
         }
-        self.stage = execution.zero
+        self.stage = execution.stage
         self.ranks = ranks
         self._engine, self._optimizer, *_ = deepspeed.initialize(
             model=model.to(ranks.device),

@@ -46,6 +46,15 @@ def tokens_per_pass(device: torch.device) -> int:
     return 16384 if device.type == "cuda" else 2048
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes of the device that nobody uses, what torch keeps ready for itself among them; None on
+    a CPU, whose memory others take and give back meanwhile."""
+    if device.type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Start counting `peak_memory_gb` anew: a worker runs many trials."""
     if device.type == "cuda":

@@ -55,7 +55,7 @@ VARIANTS: list[tuple[int, dict[str, Any]]] = [
     (2, {}),
     (4, {}),
     (1, {"micro_batch": 1}),
-    (1, {"micro_batch": 8}),
+    (1, {"micro_batch": 8, "zero": "auto", "processes_per_trial": "auto"}),
     (2, {"micro_batch": 3}),
     (1, {"attention": "eager"}),
     (1, {"gradient_checkpointing": True}),

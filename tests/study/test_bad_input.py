@@ -121,7 +121,7 @@ BAD: dict[str, tuple[Callable[[Path, Study], None], int, tuple[str, ...]]] = {
     "unknown kind": (put("tickets", "kinds", ["wining"]), 2, ("tickets.kinds", "winning")),
     "unknown budget": (put("tickets", "budget", "per type"), 2, ("tickets.budget", "per_type")),
     "overlapping units": (put("tickets", "units", ["neurons", "blocks"]), 2, ("tickets.units",)),
-    "no such stage": (put("execution", "zero", 5), 2, ("execution.zero", "0, 1, 2 or 3")),
+    "no such stage": (put("execution", "zero", 5), 2, ("execution.zero", "0, 1, 2, 3 or auto")),
     "fraction of 0": (put("data_fractions", [0]), 2, ("data_fractions",)),
     "no such model": (put("models", 0, "path", "/no/such/dir"), 2, ("models[0].path", "/no/such")),
     "no models": (put("models", []), 2, ("models", "at least one")),

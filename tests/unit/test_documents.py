@@ -10,7 +10,13 @@ import yaml
 
 from bigtickets import cli
 from bigtickets.study import modules
-from bigtickets.study.spec import ExecutionSpec, ImportanceSpec, TicketsSpec, TrainingSpec
+from bigtickets.study.spec import (
+    AnalysisSpec,
+    ExecutionSpec,
+    ImportanceSpec,
+    TicketsSpec,
+    TrainingSpec,
+)
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -19,6 +25,7 @@ PARTS = {
     "importance": ImportanceSpec,
     "training": TrainingSpec,
     "execution": ExecutionSpec,
+    "analysis": AnalysisSpec,
 }
 
 

@@ -1,5 +1,6 @@
 """`submit` and `cancel`."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 from bigtickets.errors import BigticketsError, InputError
 from bigtickets.files import write_json
 from bigtickets.running.commands import prepare
+from bigtickets.running.memory_table import MOST_NODES
 from bigtickets.running.planning import plan_facts
 from bigtickets.running.signals import Stop
+from bigtickets.running.sizing import Machine, resolve
 from bigtickets.running.slurm import journal
 from bigtickets.running.slurm.chain import SLOTS, Job
 from bigtickets.running.slurm.cluster import Cluster, read_cluster
@@ -39,14 +42,20 @@ def submit(study_path: Path, cluster_path: Path, out: Path | None, dry_run: bool
         "submit", study_path, "--cluster", cluster_path, *(("--out", out) if out else ())
     )
     if dry_run:
-        _dry_run(study_path, cluster, out)
+        _dry_run(study_path, cluster_path, cluster, out)
         print(f"next: {again}")
         return
     study = read_study(study_path)
     check_place(RunFolder((out or Path("runs") / study.study).resolve()), cluster)
     stop = Stop()
     stop.install()
-    study, folder = prepare(study_path, out, stop, tokenise=cluster.prefetch == "login")
+    study, folder = prepare(
+        study_path,
+        out,
+        stop,
+        tokenise=cluster.prefetch == "login",
+        machine=lambda: machine_of(cluster, cluster_path),
+    )
     stop.raise_if_asked()
     with alone(folder) as mine:
         if not mine:
@@ -63,6 +72,18 @@ def submit(study_path: Path, cluster_path: Path, out: Path | None, dry_run: bool
     print(
         f"next: {command('status', folder.root)}   then: {command('cancel', folder.root)} to end it"
     )
+
+
+def machine_of(cluster: Cluster, path: Path) -> Machine:
+    """What trials run on there; InputError where the file doesn't say how large a GPU is."""
+    if not cluster.gpus_per_node:
+        return Machine(cluster.memory_gb or math.inf, 0)
+    if cluster.gpu_memory_gb is None:
+        raise InputError(
+            f"{path}: gpu_memory_gb: missing; the study leaves ZeRO stage or processes to be "
+            "chosen, and that takes the GPU's memory"
+        )
+    return Machine(cluster.gpu_memory_gb, cluster.per_node, MOST_NODES)
 
 
 def cancel(root: Path, yes: bool) -> None:
@@ -120,10 +141,11 @@ def _agreed(question: str) -> bool:
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _dry_run(study_path: Path, cluster: Cluster, out: Path | None) -> None:
+def _dry_run(study_path: Path, cluster_path: Path, cluster: Cluster, out: Path | None) -> None:
     study = read_study(study_path)
     folder = RunFolder((out or Path("runs") / study.study).resolve())
     study = pinned_as_before(study, folder)
+    study = resolve(study, lambda: machine_of(cluster, cluster_path))
     try:
         found, limits = query(), read_limits(cluster)
     except BigticketsError as error:

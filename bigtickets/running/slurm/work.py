@@ -21,7 +21,7 @@ GPU_FLOPS = 1e13
 
 def processes_of(model: ModelSpec) -> int:
     """Ranks of one trial of a model."""
-    return model.execution.processes_per_trial
+    return model.execution.processes
 
 
 def steps_left(study: StudySpec, folder: RunFolder) -> Left:
