@@ -4,16 +4,22 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from bigtickets.errors import BigticketsError, InputError
-from bigtickets.running.signals import PARENT, Stop
+from bigtickets.running.launching import (
+    OFFLINE,
+    ask_to_stop,
+    group_environment,
+    standalone_command,
+    start,
+    threads_per_rank,
+    visible_devices,
+)
+from bigtickets.running.signals import Stop
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.spec import StudySpec
 from bigtickets.study.state import done_ids
@@ -36,7 +42,6 @@ class Slot:
     strikes: int = 0
     done_at_start: int = 0
     over: bool = False
-    asked_to_stop: bool = field(default=False, repr=False)
 
 
 def run_workers(
@@ -47,9 +52,10 @@ def run_workers(
     Models that ask for another number of processes per trial take their turn one after another.
     """
     shapes = sorted({model.execution.processes_per_trial for model in study.models})
-    if _devices() and shapes[-1] > len(_devices()):
+    devices = len(visible_devices())
+    if devices and shapes[-1] > devices:
         raise InputError(
-            f"execution.processes_per_trial: {shapes[-1]}, but {len(_devices())} GPUs are visible"
+            f"execution.processes_per_trial: {shapes[-1]}, but {devices} GPUs are visible"
         )
     for processes in shapes:
         slots = _slots(study, folder, jobs, processes)
@@ -63,27 +69,16 @@ def run_workers(
 
 
 def worker_command(folder: RunFolder, slot: Slot) -> list[str]:
-    """The argv of one group. `--standalone` takes a free port, so groups never meet."""
-    return [
-        *(sys.executable, "-m", "torch.distributed.run"),
-        *("--standalone", "--nproc_per_node", str(slot.processes)),
-        *("-m", "bigtickets.running.worker", str(folder.root)),
-        *("--worker-log", slot.log.name, "--processes", str(slot.processes)),
-    ]
+    """The argv of one group."""
+    worker = ["-m", "bigtickets.running.worker", str(folder.root)]
+    worker += ["--worker-log", slot.log.name, "--processes", str(slot.processes)]
+    return standalone_command(slot.processes, worker)
 
 
 def worker_environment(slot: Slot) -> dict[str, str]:
     """The environment of one group: its share of cores and devices, no network, a parent."""
-    me = psutil.Process()
-    own = {
-        "OMP_NUM_THREADS": str(slot.threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "PYTHONUNBUFFERED": "1",
-        PARENT: f"{me.pid} {me.create_time()}",
-    }
-    devices = _devices()
+    own = {**group_environment(slot.threads), **OFFLINE}
+    devices = visible_devices()
     if devices:
         first = slot.number * slot.processes
         chosen = [devices[i % len(devices)] for i in range(first, first + slot.processes)]
@@ -94,14 +89,13 @@ def worker_environment(slot: Slot) -> dict[str, str]:
 def default_jobs(study: StudySpec) -> int:
     """One group per device (or per so many as a trial takes); one on a machine without."""
     processes = max(model.execution.processes_per_trial for model in study.models)
-    return max(1, len(_devices()) // processes)
+    return max(1, len(visible_devices()) // processes)
 
 
 def _slots(study: StudySpec, folder: RunFolder, jobs: int, processes: int) -> list[Slot]:
     executions = [m.execution for m in study.models]
     asked = next(e.threads for e in executions if e.processes_per_trial == processes)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = max(1, (cores or 1) // (jobs * processes)) if asked == "auto" else asked
+    threads = threads_per_rank(jobs * processes) if asked == "auto" else asked
     folder.logs.mkdir(parents=True, exist_ok=True)
     return [
         Slot(i, processes, threads, folder.logs / f"worker-{processes}x-{i}.log")
@@ -138,10 +132,9 @@ def _tend(folder: RunFolder, slot: Slot, stop: Stop, done: int) -> None:
         return
     code = slot.process.poll()
     if code is None:
-        if stop.asked() and not slot.asked_to_stop:
-            # torchrun hands it to the ranks, which stop after their current step.
+        # The ranks stop after their current step; a group without any has not begun.
+        if stop.asked() and not ask_to_stop(slot.process):
             slot.process.send_signal(signal.SIGTERM)
-            slot.asked_to_stop = True
         return
     slot.process = None
     if code == 0 or stop.asked():
@@ -162,15 +155,7 @@ def _start(folder: RunFolder, slot: Slot, done: int) -> None:
         )
     slot.done_at_start = done
     with slot.log.open("ab") as log:
-        slot.process = subprocess.Popen(
-            worker_command(folder, slot),
-            env=worker_environment(slot),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C reaches only the executor, which passes it on in its own way.
-            start_new_session=True,
-        )
+        slot.process = start(worker_command(folder, slot), worker_environment(slot), log)
 
 
 def _kill(slot: Slot) -> None:
@@ -178,17 +163,6 @@ def _kill(slot: Slot) -> None:
     if slot.process is not None and slot.process.poll() is None:
         os.killpg(slot.process.pid, signal.SIGKILL)
         slot.process.wait()
-
-
-def _devices() -> list[str]:
-    """Visible CUDA devices, without starting CUDA in this process."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [device for device in visible.split(",") if device]
-    # Importing torch takes seconds; a machine without the driver has no such folder.
-    if not Path("/proc/driver/nvidia/gpus").is_dir():
-        return []
-    return [str(i) for i in range(len(list(Path("/proc/driver/nvidia/gpus").iterdir())))]
 
 
 def tail(path: Path, lines: int) -> str:

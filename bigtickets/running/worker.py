@@ -18,8 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bigtickets.errors import BigticketsError, DamagedError, InputError, Interrupted
+from bigtickets.running.commands import guarded
 from bigtickets.running.context import Context
 from bigtickets.running.cutting import run_ticket
+from bigtickets.running.exit_codes import leave_code, run_rank
 from bigtickets.running.logs import MARK
 from bigtickets.running.prefetch import run_data
 from bigtickets.running.scoring import run_scores
@@ -45,10 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--processes", type=int, help="take only steps of models with so many processes per trial"
     )
     options = parser.parse_args(arguments)
+    return guarded(lambda: _work(options))
+
+
+def _work(options: argparse.Namespace) -> None:
     stop = Stop()
     stop.install()
     with process_group() as ranks:
-        folder = open_run(options.run)
+        folder = ranks.each(lambda: open_run(options.run))
         context = make_context(folder, ranks, stop, options.worker_log)
         chosen = [
             step_id
@@ -56,12 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
             if options.processes in (None, context.model(step).execution.processes_per_trial)
         ]
         work(context, chosen)
-        return Interrupted.exit_code if ranks.any(stop.asked())[0] else 0
+        stopped = ranks.any(stop.asked())[0]
+    if stopped:
+        raise Interrupted("stopped early; what is done is kept")
 
 
 def make_context(folder: RunFolder, ranks: Ranks, stop: Stop, log: str = "") -> Context:
     """The view of a run folder that this group of ranks shares."""
-    study = read_study(folder.study_yaml)
+    study = ranks.each(lambda: read_study(folder.study_yaml))
     owner = ranks.from_first(new_owner())
     return Context(
         folder=folder,
@@ -126,7 +134,9 @@ def _run(context: Context, step: Step, claim: Claim) -> None:
         if context.ranks.world_size > 1 or context.ranks.device.type == "cuda":
             # Other ranks may be waiting in a collective, and a device that has reported an error
             # reports it for ever: only a new group is clean.
-            os._exit(BigticketsError.exit_code)
+            code = error.exit_code if isinstance(error, BigticketsError) else 1
+            leave_code(code)
+            os._exit(code)
         return
     # Engine and model refer to each other; a worker that waited for the collector would grow.
     gc.collect()
@@ -180,4 +190,4 @@ def _heartbeat(context: Context, claim: Claim) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_rank(main))
