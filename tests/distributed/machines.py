@@ -53,7 +53,7 @@ class Started:
     process: subprocess.Popen
     log: Path
 
-    def ended(self, within_s: float = 240) -> int:
+    def ended(self, within_s: float = 400) -> int:
         """Its exit code; it is killed if it does not end in time."""
         try:
             return self.process.wait(within_s)
