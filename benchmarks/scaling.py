@@ -6,7 +6,7 @@ BERT-base shapes (random weights), batches with the lengths of a real GLUE task:
 `<task>/train-00000-of-00001.parquet`, as on the Hub. Word pieces are counted as 1.25 a word and
 two, since no tokenizer is at hand; neither bytes nor the ratio depend on it.
 
-* ours   `ImportancePass`: one sum over ranks at the end, and a flag a batch (does any rank stop?)
+* ours   `ImportancePass`: one sum over ranks at the end, and a flag a batch (shall all stop?)
 * usual  `DistributedDataParallel`, multiplicative gates, weights that want gradients
 
 Bytes are those of the tensors that a rank hands to collectives (what is gathered, for a gather),
@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
-from importance import batch_of, bert_base, multiply
+from importance import Figure, batch_of, bert_base, multiply, spread
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -138,7 +138,7 @@ def traffic(options: argparse.Namespace, examples: int) -> dict[str, Any]:
         result["bytes_whole_task"] = result["bytes_once"] + result["bytes_per_batch"] * batches
     usual = found["usual, DDP"]["bytes_whole_task"]
     for result in found.values():
-        result["usual_over_this"] = round(usual / result["bytes_whole_task"], 1)
+        result["usual_over_this_whole_task"] = round(usual / result["bytes_whole_task"], 1)
     return {"ranks": 2, "batches_whole_task": batches, **found}
 
 
@@ -154,37 +154,31 @@ def times(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "examples": options.examples,
         "repetitions": options.repetitions,
-        **{way: {p: spread(found[p]) for p in sorted(found)} for way, found in seconds.items()},
+        "seconds": seconds,
         "efficiency": {way: efficiency(found) for way, found in seconds.items()},
     }
 
 
-def efficiency(seconds: dict[int, list[float]]) -> dict[str, list[float]]:
-    """By number of processes: [minimum, median, maximum], pair by pair with one process."""
+def efficiency(seconds: dict[int, list[float]]) -> dict[int, Figure]:
+    """By number of processes, against one of them in the same repetition."""
+    alone = seconds.get(1, [])
     return {
-        str(p): spread([a / b / min(p, cores()) for a, b in zip(seconds[1], taken, strict=True)])
+        p: spread(alone, [taken_s * min(p, cores()) for taken_s in taken])
         for p, taken in sorted(seconds.items())
-        if 1 in seconds
+        if p > 1 and alone
     }
-
-
-def spread(values: list[float]) -> list[float]:
-    """Minimum, median, maximum."""
-    return [round(float(f(values)), 4) for f in (np.min, np.median, np.max)]
 
 
 def count_ours(options: argparse.Namespace, ranks: Ranks, lengths: np.ndarray) -> dict[str, Any]:
     """Traffic of our pass at a ZeRO stage."""
     execution = ExecutionSpec(zero=options.stage, precision="fp32")
     engine = Engine(bert_base(options.layers), TrainingSpec(), execution, ranks)
-    reset_peak_memory(ranks.device)
     return counted(options, ranks, lengths, lambda b: ours(engine.module, b, ranks))
 
 
 def count_usual(options: argparse.Namespace, ranks: Ranks, lengths: np.ndarray) -> dict[str, Any]:
     """Traffic of the usual pass."""
     model = DistributedDataParallel(bert_base(options.layers))
-    reset_peak_memory(ranks.device)
     return counted(options, ranks, lengths, lambda b: usual(model, b, ranks))
 
 
@@ -192,6 +186,8 @@ def counted(
     options: argparse.Namespace, ranks: Ranks, lengths: np.ndarray, way: Callable
 ) -> dict[str, Any]:
     """What a pass hands to collectives: once, and for each of its batches."""
+    way(batches(lengths, options.batch * ranks.world_size, options, ranks))  # DDP, ZeRO-3: prepare
+    reset_peak_memory(ranks.device)
     few, many = (
         bytes_of(way, batches(lengths, n * options.batch * ranks.world_size, options, ranks))
         for n in COUNTED
