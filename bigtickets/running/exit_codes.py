@@ -1,12 +1,14 @@
 """How a rank's exit code reaches who started the group: torchrun turns every one but 0 into 1."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bigtickets.environment import local_rank, speaks
+from bigtickets.files import write_bytes
 
 CODES = "BIGTICKETS_EXIT_CODES"
 """Environment variable: the folder in which each rank leaves its exit code for the launcher."""
@@ -29,6 +31,8 @@ def run_rank(program: Callable[[list[str]], int]) -> int:
         code = program(words)
     except SystemExit as error:  # argparse
         code = error.code if isinstance(error.code, int) else 1
+    # The interpreter forgets its handlers before it ends; asked to stop again, it would die of it.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     leave_code(code)
     if launched:
         return 0
@@ -41,12 +45,12 @@ def run_rank(program: Callable[[list[str]], int]) -> int:
 def leave_code(code: int) -> None:
     """Tell the launcher, if there is one, with which code this rank ends."""
     if CODES in os.environ:
-        _own_file().write_text(str(code))
+        write_bytes(_own_file(), str(code).encode())
 
 
 def codes_left(folder: Path) -> list[int]:
     """The codes of the ranks that ended in order, by local rank."""
-    paths = sorted(folder.iterdir(), key=lambda path: int(path.name))
+    paths = sorted(folder.glob("[0-9]*"), key=lambda path: int(path.name))
     return [int(path.read_text()) for path in paths]
 
 

@@ -20,9 +20,11 @@ from bigtickets.running.commands import guarded
 from bigtickets.running.exit_codes import CODES, codes_left
 from bigtickets.running.launching import (
     OFFLINE,
+    STORE_S,
     ask_to_stop,
     group_environment,
     node_command,
+    ranks_of,
     start,
     threads_per_rank,
     visible_devices,
@@ -64,28 +66,39 @@ def launch(options: argparse.Namespace) -> int:
     ):
         command = node_command(node, port, program, restarts, options.wait)
         own = {CODES: codes, **(OFFLINE if options.program == "worker" else {})}
-        return supervise(start(command, _environment(node, own)), node, Path(codes), stop)
+        torchrun = start(command, _environment(node, own))
+        return supervise(torchrun, node, Path(codes), stop, options.wait)
 
 
-def supervise(torchrun: subprocess.Popen, node: Node, codes: Path, stop: Stop) -> int:
+def supervise(
+    torchrun: subprocess.Popen, node: Node, codes: Path, stop: Stop, wait_s: float
+) -> int:
     """Wait for the ranks, handing on to them that somebody wants them to stop."""
-    asked_at = -ASK_AGAIN_S
+    asked_at, alive_at = -ASK_AGAIN_S, time.monotonic()
     while (ended := torchrun.poll()) is None:
-        if stop.asked() and time.monotonic() - asked_at > ASK_AGAIN_S:
+        now = time.monotonic()
+        if Interrupted.exit_code in codes_left(codes):
+            stop.ask()  # another node was asked: the group is not to start anew
+        if stop.asked() and now - asked_at > ASK_AGAIN_S:
             # Again and again: a rank that is still starting does not hear it.
-            asked_at = time.monotonic()
+            asked_at = now
             if not ask_to_stop(torchrun) and len(codes_left(codes)) < node.processes:
                 torchrun.send_signal(signal.SIGTERM)  # still waiting for other nodes
+        if ranks_of(torchrun):
+            alive_at = now
+        elif now - alive_at > wait_s + STORE_S:
+            torchrun.kill()  # it waits for a store that does not answer, some questions for ever
         time.sleep(POLL_S)
     return _exit_code(ended, codes_left(codes), node, stop)
 
 
 def _exit_code(ended: int, left: list[int], node: Node, stop: Stop) -> int:
     """The ranks' own code where they ended in order; else that of a death."""
-    wrong = [code for code in left if code]
-    if wrong:
-        return wrong[0]
-    if ended == 0 or len(left) == node.processes:
+    died = BigticketsError.exit_code
+    told = [code for code in left if code not in (0, died)]
+    if told:
+        return told[0]
+    if died not in left and (ended == 0 or len(left) == node.processes):
         return 0
     if stop.asked():
         return Interrupted.exit_code

@@ -94,15 +94,20 @@ def start(
     )
 
 
+def ranks_of(torchrun: subprocess.Popen) -> list[psutil.Process]:
+    """The ranks that torchrun has started and that live."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        children = psutil.Process(torchrun.pid).children()
+        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return []
+
+
 def ask_to_stop(torchrun: subprocess.Popen) -> bool:
     """Ask the ranks to stop as soon as they can; False if there are none (yet, or any more).
 
     Not through torchrun, which would kill them after 30 seconds. May be repeated.
     """
-    try:
-        ranks = psutil.Process(torchrun.pid).children()
-    except psutil.NoSuchProcess:
-        return False
+    ranks = ranks_of(torchrun)
     for rank in ranks:
         with contextlib.suppress(psutil.NoSuchProcess):
             rank.send_signal(signal.SIGUSR2)

@@ -39,8 +39,10 @@ def watched(rank: int, world_size: int, from_first: Callable[[str], str]) -> Ite
         yield
         return
     # A store outlives the groups that meet in it, so each group's signs have a name of their own.
-    name = from_first(uuid.uuid4().hex)
-    watch = Watch(PrefixStore(name, _store(silence)), rank, world_size, silence)
+    store, name = _store(silence), uuid.uuid4().hex
+    if rank == 0:
+        PrefixStore(name, store).set(FAILED, "")
+    watch = Watch(PrefixStore(from_first(name), store), rank, world_size, silence)
     watch.start()
     failed = f"rank {rank} on {socket.gethostname()} failed"
     try:
@@ -69,7 +71,7 @@ class Watch:
     def leave(self, failed: str) -> None:
         """End; the others hear what failed, if anything did."""
         self._over.set()
-        self._thread.join()
+        self._thread.join(self._silence_s)
         with contextlib.suppress(RuntimeError):
             if failed:
                 self._store.set(FAILED, failed)
@@ -95,15 +97,14 @@ class Watch:
         """Show life and look for the next rank's; what others have said of a failure."""
         if self._seen == LEFT:
             self._heard_at = now
-        with contextlib.suppress(RuntimeError):  # a store that does not answer is silence too
+        # A store that does not answer is silence too. Of its questions only `get` has a time limit.
+        with contextlib.suppress(RuntimeError):
             self._count += 1
             self._store.set(self._mine, str(self._count))
-            if self._store.check([self._next]):
-                seen = self._store.get(self._next).decode()
-                if seen != self._seen:
-                    self._seen, self._heard_at = seen, now
-            if self._store.check([FAILED]):
-                return self._store.get(FAILED).decode()
+            seen = self._store.get(self._next).decode()
+            if seen != self._seen:
+                self._seen, self._heard_at = seen, now
+            return self._store.get(FAILED).decode()
         return ""
 
     def _lost(self) -> None:

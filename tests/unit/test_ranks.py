@@ -109,11 +109,13 @@ def test_without_a_launcher_the_code_is_the_process_s(environment: pytest.Monkey
 
 
 LONELY = """
-import time
+import datetime, time
 from torch.distributed import HashStore
 from bigtickets.training import watch
 watch.GRACE_S = 0.1
 store = HashStore()
+store.set_timeout(datetime.timedelta(seconds=0.05))
+store.set("failed", "")
 {said}
 watch.Watch(store, 1, 3, 1.0).start()
 time.sleep({sleep})
