@@ -3,6 +3,7 @@
 import sys
 
 from bigtickets.cli import main
+from bigtickets.running.exit_codes import run_rank
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_rank(main))

@@ -1,12 +1,15 @@
 """The command line. It reads words and calls `bigtickets.running`; it has no logic of its own."""
 
 import argparse
+import contextlib
+import io
 import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import bigtickets
+from bigtickets.environment import speaks
 from bigtickets.errors import InputError
 from bigtickets.running.commands import guarded
 
@@ -17,7 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     0 done; 1 a defect; 2 bad input or usage; 3 a damaged artefact; 4 some trials failed;
     75 stopped early on a signal, the same command goes on.
     """
-    options = _parser().parse_args(arguments)
+    with contextlib.nullcontext() if speaks() else contextlib.redirect_stderr(io.StringIO()):
+        options = _parser().parse_args(arguments)
     return guarded(lambda: options.action(options))
 
 

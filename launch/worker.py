@@ -2,7 +2,8 @@
 
 import sys
 
+from bigtickets.running.exit_codes import run_rank
 from bigtickets.running.worker import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_rank(main))

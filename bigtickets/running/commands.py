@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bigtickets.environment import speaks
 from bigtickets.errors import BigticketsError, InputError, Interrupted, TrialsFailed
 from bigtickets.running import local
 from bigtickets.running.logs import find_step
@@ -193,28 +194,31 @@ def read_study_name(path: Path) -> str | None:
         return None
 
 
-def guarded(action: Callable[[], None]) -> int:
-    """Run a command; its exit code, with one or two lines on stderr if it is not 0."""
-    import os
-    import traceback
+def guarded(action: Callable[[], object]) -> int:
+    """Run a command; its exit code, with one or two lines on stderr if it is not 0.
 
+    Of a group's ranks, which fail alike, one says so.
+    """
     try:
         action()
         return 0
     except BigticketsError as error:
-        if os.environ.get("BIGTICKETS_DEBUG") == "1":
-            traceback.print_exc()
-        print(f"bigtickets: {error}", file=sys.stderr)
-        return error.exit_code
+        return _told(str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("bigtickets: interrupted", file=sys.stderr)
-        return Interrupted.exit_code
+        return _told("interrupted", Interrupted.exit_code)
     except BrokenPipeError:  # `bigtickets status RUN | head`
         sys.stderr.close()
         return 0
     except OSError as error:
-        traceback_wanted = os.environ.get("BIGTICKETS_DEBUG") == "1"
-        if traceback_wanted:
-            traceback.print_exc()
-        print(f"bigtickets: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return InputError.exit_code
+        return _told(f"{error.filename or ''}: {error.strerror or error}", InputError.exit_code)
+
+
+def _told(text: str, code: int) -> int:
+    import os
+    import traceback
+
+    if os.environ.get("BIGTICKETS_DEBUG") == "1":
+        traceback.print_exc()
+    if speaks():
+        print(f"bigtickets: {text}", file=sys.stderr)
+    return code

@@ -1,21 +1,27 @@
 """The local executor: torchrun groups side by side on this machine, over one run folder."""
 
-import contextlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from bigtickets.errors import BigticketsError, InputError
-from bigtickets.running.signals import PARENT, Stop
+from bigtickets.running.launching import (
+    OFFLINE,
+    TORCHRUN,
+    ask_to_stop,
+    group_environment,
+    standalone_command,
+    start,
+    threads_per_rank,
+    visible_devices,
+)
+from bigtickets.running.signals import Stop
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.spec import StudySpec
 from bigtickets.study.state import done_ids
@@ -49,7 +55,6 @@ class Slot:
     strikes: int = 0
     done_at_start: int = 0
     over: bool = False
-    asked_to_stop: bool = field(default=False, repr=False)
 
 
 def run_workers(
@@ -60,9 +65,10 @@ def run_workers(
     Models that ask for another number of processes per trial take their turn one after another.
     """
     shapes = sorted({model.execution.processes for model in study.models})
-    if devices() and shapes[-1] > len(devices()):
+    devices = len(visible_devices())
+    if devices and shapes[-1] > devices:
         raise InputError(
-            f"execution.processes_per_trial: {shapes[-1]}, but {len(devices())} GPUs are visible"
+            f"execution.processes_per_trial: {shapes[-1]}, but {devices} GPUs are visible"
         )
     for processes in shapes:
         run_slots(folder, _slots(study, folder, jobs, processes), stop, show)
@@ -88,28 +94,18 @@ def run_slots(
 
 
 def worker_command(folder: RunFolder, slot: Slot) -> list[str]:
-    """The argv of one group. `--standalone` takes a free port, so groups never meet."""
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", *(slot.meeting or ("--standalone",))),
-        *("--nproc_per_node", str(slot.processes)),
-        *("-m", "bigtickets.running.worker", str(folder.root)),
-        *("--worker-log", slot.log.name, *slot.worker),
-    ]
+    """The argv of one group."""
+    worker = ["-m", "bigtickets.running.worker", str(folder.root)]
+    worker += ["--worker-log", slot.log.name, *slot.worker]
+    if not slot.meeting:
+        return standalone_command(slot.processes, worker)
+    return [*TORCHRUN, *slot.meeting, "--nproc_per_node", str(slot.processes), *worker]
 
 
 def worker_environment(slot: Slot) -> dict[str, str]:
     """The environment of one group: its share of cores and devices, no network, a parent."""
-    me = psutil.Process()
-    own = {
-        "OMP_NUM_THREADS": str(slot.threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "HF_EVALUATE_OFFLINE": "1",
-        "PYTHONUNBUFFERED": "1",
-        PARENT: f"{me.pid} {me.create_time()}",
-    }
-    visible = devices()
+    own = {**group_environment(slot.threads), **OFFLINE}
+    visible = visible_devices()
     if visible:
         first = slot.number * slot.processes
         chosen = [visible[i % len(visible)] for i in range(first, first + slot.processes)]
@@ -120,14 +116,13 @@ def worker_environment(slot: Slot) -> dict[str, str]:
 def default_jobs(study: StudySpec) -> int:
     """One group per device (or per so many as a trial takes); one on a machine without."""
     processes = max(model.execution.processes for model in study.models)
-    return max(1, len(devices()) // processes)
+    return max(1, len(visible_devices()) // processes)
 
 
 def _slots(study: StudySpec, folder: RunFolder, jobs: int, processes: int) -> list[Slot]:
     executions = [m.execution for m in study.models]
     asked = next(e.threads for e in executions if e.processes == processes)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = max(1, (cores or 1) // (jobs * processes)) if asked == "auto" else asked
+    threads = threads_per_rank(jobs * processes) if asked == "auto" else asked
     folder.logs.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
     return [
@@ -159,9 +154,9 @@ def _tend(folder: RunFolder, slot: Slot, stop: Stop, done: int) -> None:
         return
     code = slot.process.poll()
     if code is None:
-        if stop.asked() and not slot.asked_to_stop:
-            _ask_to_stop(slot.process)
-            slot.asked_to_stop = True
+        # The ranks stop after their current step; a group without any has not begun.
+        if stop.asked() and not ask_to_stop(slot.process):
+            slot.process.send_signal(signal.SIGTERM)
         return
     slot.process = None
     if code == 0 or stop.asked():
@@ -184,32 +179,7 @@ def _start(folder: RunFolder, slot: Slot, done: int) -> None:
         )
     slot.done_at_start = done
     with slot.log.open("ab") as log:
-        slot.process = subprocess.Popen(
-            worker_command(folder, slot),
-            env=worker_environment(slot),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C reaches only the executor, which passes it on in its own way.
-            start_new_session=True,
-            preexec_fn=_ignore_usr2,
-        )
-
-
-def _ask_to_stop(process: subprocess.Popen) -> None:
-    """Let the ranks stop after their current step.
-
-    They are told directly: torchrun would kill them half a minute after a signal to itself, and a
-    large checkpoint takes longer.
-    """
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for rank in psutil.Process(process.pid).children():
-            rank.send_signal(signal.SIGUSR2)
-
-
-def _ignore_usr2() -> None:
-    # Inherited by torchrun, which it would kill, and by ranks until they listen to it.
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        slot.process = start(worker_command(folder, slot), worker_environment(slot), log)
 
 
 def _kill(slot: Slot) -> None:
@@ -217,17 +187,6 @@ def _kill(slot: Slot) -> None:
     if slot.process is not None and slot.process.poll() is None:
         os.killpg(slot.process.pid, signal.SIGKILL)
         slot.process.wait()
-
-
-def devices() -> list[str]:
-    """Visible CUDA devices, without starting CUDA in this process."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [device for device in visible.split(",") if device]
-    # Importing torch takes seconds; a machine without the driver has no such folder.
-    if not Path("/proc/driver/nvidia/gpus").is_dir():
-        return []
-    return [str(i) for i in range(len(list(Path("/proc/driver/nvidia/gpus").iterdir())))]
 
 
 def tail(path: Path, lines: int) -> str:

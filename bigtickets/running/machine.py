@@ -5,14 +5,14 @@ import subprocess
 import psutil
 
 from bigtickets.errors import InputError
-from bigtickets.running.local import devices
+from bigtickets.running.launching import visible_devices
 from bigtickets.running.memory import GIB
 from bigtickets.running.sizing import Machine
 
 
 def this_machine() -> Machine:
     """This machine's GPUs, the smallest deciding, or its memory where it has none."""
-    gpus = len(devices())
+    gpus = len(visible_devices())
     if not gpus:
         return Machine(psutil.virtual_memory().total / GIB, 0)
     return Machine(_gpu_memory_gb(), gpus)

@@ -37,29 +37,33 @@ def run_single(
     study_path: Path, out: Path | None, step_name: str, wanted: Wanted, save: Path | None = None
 ) -> None:
     """Run one step (`scores`, `ticket` or `trial`) and what it needs; print where it lies."""
-    choose(read_study(study_path), step_name, wanted)  # before anything is written
-    if save is not None and save.exists() and any(save.iterdir()):
-        raise InputError(f"--save {save}: is not empty; give a new folder")
     stop = Stop()
     stop.install()
     with process_group() as ranks:
-        root = ""
-        if ranks.first:
-            _, folder = prepare(study_path, out, stop)
-            root = str(folder.root)
-        context = make_context(RunFolder(Path(ranks.from_first(root))), ranks, stop)
+        ranks.each(lambda: _check_asked(study_path, step_name, wanted, save))
+        root = ranks.at_first(lambda: str(prepare(study_path, out, stop)[1].root))
+        context = make_context(RunFolder(Path(root)), ranks, stop)
         target = choose(context.study, step_name, wanted)
         use_threads(context.model(target).execution)
         chosen = with_needs(context.steps, target.id)
-        if ranks.first:
-            _reopen(context, chosen)
-        ranks.barrier()
+        ranks.at_first(lambda: _reopen(context, chosen))
         work(context, chosen)
-        _check(context, chosen, target)
-        if ranks.first:
-            print(context.folder.result(target.step, target.id))
-            if save is not None:
-                _save_pruned(context, target, save)
+        ranks.at_first(lambda: _finish(context, chosen, target, save))
+
+
+def _check_asked(study_path: Path, step_name: str, wanted: Wanted, save: Path | None) -> None:
+    """What can be wrong before anything is written."""
+    choose(read_study(study_path), step_name, wanted)
+    if save is not None and save.exists() and any(save.iterdir()):
+        raise InputError(f"--save {save}: is not empty; give a new folder")
+
+
+def _finish(context: Context, chosen: list[str], target: Step, save: Path | None) -> None:
+    """Where the result lies, if it is there."""
+    _check(context, chosen, target)
+    print(context.folder.result(target.step, target.id))
+    if save is not None:
+        _save_pruned(context, target, save)
 
 
 def choose(study: StudySpec, step_name: str, wanted: Wanted) -> Step:

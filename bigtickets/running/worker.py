@@ -23,8 +23,10 @@ import psutil
 
 from bigtickets.errors import BigticketsError, DamagedError, InputError, Interrupted
 from bigtickets.files import read_json
+from bigtickets.running.commands import guarded
 from bigtickets.running.context import Context
 from bigtickets.running.cutting import run_ticket
+from bigtickets.running.exit_codes import leave_code, run_rank
 from bigtickets.running.logs import MARK
 from bigtickets.running.prefetch import run_data
 from bigtickets.running.queue import Queue
@@ -60,17 +62,23 @@ def main(arguments: list[str] | None = None) -> int:
         "--patience", type=float, default=math.inf, help="seconds to wait for others' steps"
     )
     options = parser.parse_args(arguments)
+    return guarded(lambda: _work(options))
+
+
+def _work(options: argparse.Namespace) -> None:
     stop = Stop(options.until)
     stop.install()
     with process_group() as ranks:
-        folder = open_run(options.run)
+        folder = ranks.each(lambda: open_run(options.run))
         context = make_context(folder, ranks, stop, options.worker_log)
         chosen = choose(context, options.processes, options.before_trials)
         # The steps of a large study stay until the end: the collector need not look at them.
         gc.freeze()
         with _diary(context) as diary:
             work(dataclasses.replace(context, diary=diary), chosen, options.patience)
-        return Interrupted.exit_code if ranks.any(stop.asked())[0] else 0
+        stopped = ranks.any(stop.asked())[0]
+    if stopped:
+        raise Interrupted("stopped early; what is done is kept")
 
 
 def choose(context: Context, processes: int | None, early: bool) -> list[str]:
@@ -85,7 +93,7 @@ def choose(context: Context, processes: int | None, early: bool) -> list[str]:
 
 def make_context(folder: RunFolder, ranks: Ranks, stop: Stop, log: str = "") -> Context:
     """The view of a run folder that this group of ranks shares."""
-    study = read_study(folder.study_yaml)
+    study = ranks.each(lambda: read_study(folder.study_yaml))
     owner = ranks.from_first(new_owner())
     return Context(
         folder=folder,
@@ -179,7 +187,9 @@ def _run(context: Context, step: Step, claim: Claim) -> None:
         if context.ranks.world_size > 1 or context.ranks.device.type == "cuda":
             # Other ranks may be waiting in a collective, and a device that has reported an error
             # reports it for ever: only a new group is clean.
-            os._exit(BigticketsError.exit_code)
+            code = error.exit_code if isinstance(error, BigticketsError) else 1
+            leave_code(code)
+            os._exit(code)
         return
     # Engine and model refer to each other; a worker that waited for the collector would grow.
     gc.collect()
@@ -248,4 +258,4 @@ def _heartbeat(context: Context, claim: Claim) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_rank(main))
