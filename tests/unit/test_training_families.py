@@ -109,7 +109,7 @@ def test_a_token_without_an_embedding_is_named(folders, pad_id, token):
     offsets, labels = torch.tensor([0, 2]), torch.tensor([0])
     network = loaded(folders, "llama")
     check_tokens(network, Split("train", tokens.clamp(max=59), offsets, None, labels, 1, 3), "x")
-    with pytest.raises(InputError, match="model x: .* token 60, but the model has 60"):
+    with pytest.raises(InputError, match=r"model x: .* token 60, but the model has 60"):
         check_tokens(network, Split("train", tokens, offsets, None, labels, pad_id, 3), "x")
 
 
