@@ -35,7 +35,10 @@ def meeting(node: Node, wait_s: float, check_stop: Callable[[], None]) -> Iterat
             raise InputError(f"no port after {at} is free on this machine; give --master-port")
         greeting = f"{_name(node)} {port}\n".encode()
         threading.Thread(target=_tell, args=(listener, greeting), daemon=True).start()
-        yield port
+        try:
+            yield port
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # or the thread would keep it open
 
 
 def candidates(node: Node) -> list[int]:

@@ -170,7 +170,8 @@ def met(node: Node) -> int:
 
 
 def nodes(job: str, port: int | None = None) -> tuple[Node, Node]:
-    return Node(0, 2, 1, "127.0.0.1", port, job), Node(1, 2, 1, "127.0.0.1", port, job)
+    name = f"{job}-{os.getpid()}"  # other tests may run on this machine
+    return Node(0, 2, 1, "127.0.0.1", port, name), Node(1, 2, 1, "127.0.0.1", port, name)
 
 
 def test_nodes_learn_the_port_from_node_0() -> None:
@@ -190,7 +191,7 @@ def test_a_taken_port_is_passed_over() -> None:
     def babble() -> None:
         connection, _ = babbler.accept()
         with connection:
-            connection.sendall(b"bigtickets taken-too 4\n")
+            connection.sendall(f"bigtickets {first.job}-too 4\n".encode())
 
     threading.Thread(target=babble, daemon=True).start()
     with silent, babbler, meeting(first, 5.0, nobody_stops) as port:
@@ -211,7 +212,7 @@ def test_two_groups_of_one_name_are_an_error() -> None:
     first, _ = nodes("twice")
     with (
         meeting(first, 5.0, nobody_stops),
-        pytest.raises(InputError, match="--job twice: another group"),
+        pytest.raises(InputError, match=r"--job twice-.*: another group"),
     ):
         met(first)
 
