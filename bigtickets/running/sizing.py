@@ -141,7 +141,10 @@ def left_open(model: ModelSpec) -> ModelSpec:
 
 def laid_out(execution: ExecutionSpec, choice: Choice) -> ExecutionSpec:
     """`execution` as chosen."""
-    return dataclasses.replace(execution, zero=choice.zero, processes_per_trial=choice.processes)
+    chosen: dict[str, Any] = {"zero": choice.zero, "processes_per_trial": choice.processes}
+    if choice.offload:
+        chosen["offload"] = True
+    return dataclasses.replace(execution, **chosen)
 
 
 def _open(execution: ExecutionSpec) -> bool:
