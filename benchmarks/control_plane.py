@@ -51,7 +51,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from small_study import study, write_data, write_model
 
 KINDS = ["winning", "random", "random_layerwise", "losing", "reinit"]
-MODELS, TASKS, LEVELS = 8, 5, 48
+MODELS, TASKS = 8, 5
 NEXT = worker._next
 
 
@@ -59,14 +59,15 @@ def main() -> None:
     """Measure, check and print; also into --out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=64)
-    parser.add_argument("--seeds", type=int, default=10, help="10 make 96,400 trials")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--levels", type=int, default=50, help="ratios; 50 make 100,400 trials")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary one)")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="control-", dir=options.folder))
     lines = []
     try:
-        for line in measure(root, options.workers, options.seeds):
+        for line in measure(root, options):
             print(line, flush=True)
             lines.append(line)
     finally:
@@ -75,26 +76,26 @@ def main() -> None:
         options.out.write_text("\n".join(lines) + "\n")
 
 
-def measure(root: Path, workers: int, seeds: int) -> Iterator[str]:
+def measure(root: Path, options: argparse.Namespace) -> Iterator[str]:
     """Every command of the control plane, one after another; what was measured, as lines."""
-    path = write_large_study(root, seeds)
+    path = write_large_study(root, options.seeds, options.levels)
     folder = RunFolder(root / "run")
-    yield header(workers)
+    yield header(options.workers)
     yield timed("plan, nothing done", lambda: quietly(plan, path, folder.root, True))
     yield timed("write the run folder", lambda: write_run(read_study(path), folder))
     steps = read_manifest(folder)
     trials = sum(step.step == "trial" for step in steps)
     yield f"{len(steps)} steps, {trials} of them trials"
     yield timed("status, nothing done", lambda: quietly(status, folder.root, True))
-    yield from run_workers(root, folder, workers, len(steps))
+    yield from run_workers(root, folder, options.workers, len(steps))
     yield verdict(root, folder, steps)
     yield timed("status, all done", lambda: quietly(status, folder.root, True))
     yield timed("plan, all done", lambda: quietly(plan, path, folder.root, True))
     yield timed("the report's table", lambda: make_table(folder, trials))
 
 
-def write_large_study(root: Path, seeds: int) -> Path:
-    """MODELS x TASKS x (1 + LEVELS x kinds) x seeds trials; one model under several recipes."""
+def write_large_study(root: Path, seeds: int, levels: int) -> Path:
+    """MODELS x TASKS x (1 + levels x kinds) x seeds trials; one model under several recipes."""
     write_model(root / "model")
     base = study(root)
     base["models"] = [
@@ -102,7 +103,7 @@ def write_large_study(root: Path, seeds: int) -> Path:
         for i in range(MODELS)
     ]
     base["tasks"] = [task(root, base["tasks"][0], i) for i in range(TASKS)]
-    ratios = [round((i + 1) / (LEVELS + 2), 4) for i in range(LEVELS)]
+    ratios = [round((i + 1) / (levels + 2), 4) for i in range(levels)]
     base["tickets"] = {"ratios": [0, *ratios], "kinds": KINDS}
     base["seeds"] = list(range(seeds))
     path = root / "study.yaml"

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slurm
 def test_nothing_is_lost_or_done_twice_when_jobs_are_disturbed(
     tmp_path: Path, cluster: Cluster
 ) -> None:
-    training = {"epochs": 30, "learning_rate": 3e-3, "batch_size": 8, "max_length": 24}
+    training = {"epochs": 8, "learning_rate": 3e-3, "batch_size": 8, "max_length": 24}
     execution = {"threads": 1, "checkpoint_every_s": 1}
     write_study(tmp_path, training=training, execution=execution)
     (tmp_path / "cluster.yaml").write_text(
