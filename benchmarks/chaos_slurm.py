@@ -10,10 +10,10 @@ The study must end by itself with the records of the local executor.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -30,15 +30,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--folder", type=Path, help="where to work, and to find the local run")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     lines, kept = [], 0
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        root = Path(name)
-        write_chaos_study(root)
-        command = [sys.executable, "-m", "bigtickets", "run", "study.yaml", "--out", "local"]
-        subprocess.run([*command, "-j", "1"], cwd=root, check=True, stdout=subprocess.DEVNULL)
-        expected = science(root / "local")
+        root = options.folder or Path(name)
+        expected = local_records(root)
         for seed in range(options.first, options.first + options.seeds):
             new, good = one_seed(root, seed, expected)
             lines += new
@@ -50,11 +48,19 @@ def main() -> int:
     return 0 if kept == options.seeds else 1
 
 
+def local_records(root: Path) -> dict[str, dict]:
+    """What the local executor makes of the study."""
+    root.mkdir(exist_ok=True)
+    write_chaos_study(root)
+    command = [sys.executable, "-m", "bigtickets", "run", "study.yaml", "--out", "local"]
+    subprocess.run([*command, "-j", "1"], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    return science(root / "local")
+
+
 def one_seed(root: Path, seed: int, expected: dict[str, dict]) -> tuple[list[str], bool]:
     """What happened, and whether the study ended as it should."""
     run = root / "run"
-    if run.exists():
-        run.rename(root / f"run-{time.monotonic_ns()}")
+    shutil.rmtree(run, ignore_errors=True)
     with Cluster() as cluster:
         chaos = Chaos(cluster, run, seed)
         chaos.say(f"seed {seed}")

@@ -12,6 +12,8 @@ rest on what it checks: each step was run to its end exactly once, by one worker
 """
 
 import argparse
+import gc
+import json
 import multiprocessing
 import os
 import random
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -49,53 +51,51 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from small_study import study, write_data, write_model
 
 KINDS = ["winning", "random", "random_layerwise", "losing", "reinit"]
-MODELS, TASKS, LEVELS = 8, 5, 48
+MODELS, TASKS = 8, 5
+NEXT = worker._next
 
 
 def main() -> None:
     """Measure, check and print; also into --out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=64)
-    parser.add_argument("--seeds", type=int, default=10, help="10 make 96,400 trials")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--levels", type=int, default=50, help="ratios; 50 make 100,400 trials")
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary one)")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="control-", dir=options.folder))
+    lines = []
     try:
-        lines = measure(root, options.workers, options.seeds)
+        for line in measure(root, options):
+            print(line, flush=True)
+            lines.append(line)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    print("\n".join(lines))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n")
 
 
-def measure(root: Path, workers: int, seeds: int) -> list[str]:
+def measure(root: Path, options: argparse.Namespace) -> Iterator[str]:
     """Every command of the control plane, one after another; what was measured, as lines."""
-    path = write_large_study(root, seeds)
+    path = write_large_study(root, options.seeds, options.levels)
     folder = RunFolder(root / "run")
-    lines = [header(workers)]
-    lines += timed("plan, nothing done", lambda: quietly(plan, path, folder.root, True))
-    lines += timed("write the run folder", lambda: write_run(read_study(path), folder))
+    yield header(options.workers)
+    yield timed("plan, nothing done", lambda: quietly(plan, path, folder.root, True))
+    yield timed("write the run folder", lambda: write_run(read_study(path), folder))
     steps = read_manifest(folder)
     trials = sum(step.step == "trial" for step in steps)
-    lines.append(f"{len(steps)} steps, {trials} of them trials")
-    lines += timed("status, nothing done", lambda: quietly(status, folder.root, True))
-    started = time.monotonic()
-    memory = run_workers(root, folder, workers)
-    seconds = time.monotonic() - started
-    lines.append(f"{'all steps claimed, run, committed':<36} {seconds:8.1f} s")
-    lines.append(f"{'':<36} {len(steps) / seconds:8.0f} steps/s over {workers} processes")
-    lines.append(f"{'':<36} {memory / 2**30:8.2f} GiB of memory, all workers together")
-    lines += verdict(root, folder, steps)
-    lines += timed("status, all done", lambda: quietly(status, folder.root, True))
-    lines += timed("plan, all done", lambda: quietly(plan, path, folder.root, True))
-    lines += timed("the report's table", lambda: make_table(folder, trials))
-    return lines
+    yield f"{len(steps)} steps, {trials} of them trials"
+    yield timed("status, nothing done", lambda: quietly(status, folder.root, True))
+    yield from run_workers(root, folder, options.workers, len(steps))
+    yield verdict(root, folder, steps)
+    yield timed("status, all done", lambda: quietly(status, folder.root, True))
+    yield timed("plan, all done", lambda: quietly(plan, path, folder.root, True))
+    yield timed("the report's table", lambda: make_table(folder, trials))
 
 
-def write_large_study(root: Path, seeds: int) -> Path:
-    """MODELS x TASKS x (1 + LEVELS x kinds) x seeds trials; one model under several recipes."""
+def write_large_study(root: Path, seeds: int, levels: int) -> Path:
+    """MODELS x TASKS x (1 + levels x kinds) x seeds trials; one model under several recipes."""
     write_model(root / "model")
     base = study(root)
     base["models"] = [
@@ -103,7 +103,7 @@ def write_large_study(root: Path, seeds: int) -> Path:
         for i in range(MODELS)
     ]
     base["tasks"] = [task(root, base["tasks"][0], i) for i in range(TASKS)]
-    ratios = [round((i + 1) / (LEVELS + 2), 4) for i in range(LEVELS)]
+    ratios = [round((i + 1) / (levels + 2), 4) for i in range(levels)]
     base["tickets"] = {"ratios": [0, *ratios], "kinds": KINDS}
     base["seeds"] = list(range(seeds))
     path = root / "study.yaml"
@@ -118,38 +118,60 @@ def task(root: Path, like: dict[str, Any], number: int) -> dict[str, Any]:
     return {**like, "name": f"t{number}", **files}
 
 
-def run_workers(root: Path, folder: RunFolder, count: int) -> int:
-    """Let `count` processes work until nothing is left; the most memory that they had (bytes)."""
-    stub = dict.fromkeys(worker.STAGES, run_stub)
-    worker.STAGES.update(stub)
+def run_workers(root: Path, folder: RunFolder, count: int, steps: int) -> Iterator[str]:
+    """Let `count` processes work until nothing is left; what it took, as lines."""
+    worker.STAGES.update(dict.fromkeys(worker.STAGES, run_stub))
     context = worker.make_context(folder, Ranks(0, 1, torch.device("cpu")), Stop())
+    gc.freeze()
     (root / "executed").mkdir()
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=one_worker, args=(context, root, i)) for i in range(count)]
+    started, most = time.monotonic(), 0
     for process in processes:
         process.start()
-    most = 0
     while any(process.is_alive() for process in processes):
         most = max(most, proportional_memory())
         time.sleep(5)
+    seconds = time.monotonic() - started
     assert all(process.exitcode == 0 for process in processes), "a worker died"
-    return most
+    notes = [json.loads(p.read_text()) for p in (root / "executed").glob("*.json")]
+    claiming = sum(note["claiming_s"] for note in notes)
+    yield f"{'claim, run (stub), commit every step':<36} {seconds:8.1f} s"
+    yield f"  {steps / seconds:.0f} steps/s over {count} processes"
+    yield f"  {1e3 * claiming / steps:.1f} ms to find and claim a step, {count} side by side"
+    yield f"  {count * steps / claiming:.0f} claims/s, if they did nothing else"
+    yield f"  {1e3 * sum(note['cpu_s'] for note in notes) / steps:.2f} ms of CPU per step"
+    yield f"  {most / 2**30:.2f} GiB of memory, all workers together"
 
 
 def one_worker(context: Context, root: Path, number: int) -> None:
-    """What `bigtickets.running.worker` does, without a log on a terminal."""
+    """What `bigtickets.running.worker` does, and notes of how long it looked for work."""
     random.seed(number)
     torch.set_num_threads(1)
-    Log.file = (root / "executed" / f"{number}").open("a")
+    cpu = time.process_time()
+    Log.file = (root / "executed" / f"{number}.txt").open("a")
     mine = replace(context, claims=Claims(context.folder.claims, new_owner(), f"{number}.log"))
+    worker._next = timed_next
     with (root / "output.txt").open("a") as output, redirect_stdout(output):
         worker.work(mine, list(context.steps))
+    note = {"claiming_s": Log.claiming_s, "cpu_s": time.process_time() - cpu}
+    (root / "executed" / f"{number}.json").write_text(json.dumps(note))
+
+
+def timed_next(*arguments: Any) -> dict | str:
+    """The worker's own way to its next step, with a watch; waiting for others does not count."""
+    started = time.monotonic()
+    found = NEXT(*arguments)
+    if isinstance(found, dict):
+        Log.claiming_s += time.monotonic() - started
+    return found
 
 
 class Log:
-    """This worker's own notes of what it ran."""
+    """This worker's own notes: what it ran, how long it looked for that."""
 
     file: Any = None
+    claiming_s = 0.0
 
 
 def run_stub(context: Context, step: Step, claim: Claim) -> bool:
@@ -193,11 +215,11 @@ def record(step: Step, claim: Claim) -> dict[str, Any]:
     }
 
 
-def verdict(root: Path, folder: RunFolder, steps: list[Step]) -> list[str]:
+def verdict(root: Path, folder: RunFolder, steps: list[Step]) -> str:
     """Every step exactly once, and nothing left over; AssertionError otherwise."""
     executed: Counter[str] = Counter()
     attempts: Counter[str] = Counter()
-    for path in (root / "executed").iterdir():
+    for path in (root / "executed").glob("*.txt"):
         for line in path.read_text().splitlines():
             step_id, attempt = line.split()
             executed[step_id] += 1
@@ -207,7 +229,7 @@ def verdict(root: Path, folder: RunFolder, steps: list[Step]) -> list[str]:
     assert set(attempts) == {"1"}, "an attempt was given up"
     assert all(folder.result(step.step, step.id).exists() for step in steps)
     assert not list(folder.claims.iterdir()), "a claim was left behind"
-    return [f"{len(executed)} steps run, each exactly once; no claim left"]
+    return f"{len(executed)} steps run, each exactly once; no claim left"
 
 
 def make_table(folder: RunFolder, trials: int) -> None:
@@ -217,7 +239,7 @@ def make_table(folder: RunFolder, trials: int) -> None:
     write_tables(table, folder.report / "table.csv", folder.report / "table.parquet")
 
 
-def timed(what: str, action: Callable[[], Any]) -> list[str]:
+def timed(what: str, action: Callable[[], Any]) -> str:
     """Run it in a fresh process, as a command would; seconds, CPU seconds and peak memory."""
     fork = multiprocessing.get_context("fork")
     queue = fork.SimpleQueue()
@@ -233,7 +255,7 @@ def timed(what: str, action: Callable[[], Any]) -> list[str]:
     process.join()
     assert process.exitcode == 0, f"{what} failed"
     seconds, cpu, memory = queue.get()
-    return [f"{what:<36} {seconds:8.1f} s {cpu:8.1f} s of CPU {memory:8.2f} GiB at most"]
+    return f"{what:<36} {seconds:8.1f} s {cpu:8.1f} s of CPU {memory:8.2f} GiB at most"
 
 
 def quietly(action: Callable[..., None], *arguments: Any) -> None:

@@ -16,6 +16,9 @@ ASSUMED_TOKENS = 40
 ASSUMED_FLOPS = 1e11
 """FLOP/s where no trial has run yet: about two CPU cores; an A100 does a thousand times that."""
 
+MOST_RECORDS = 500
+"""Of so many trials the speed is read; more would tell no more."""
+
 
 @dataclass(frozen=True)
 class ModelCost:
@@ -33,16 +36,15 @@ def model_cost(
     study: StudySpec, folder: RunFolder, model: ModelSpec, shapes: Shapes, left: list[Step]
 ) -> ModelCost:
     """What the trials of one model that are `left` cost."""
-    tasks = {task.name: task for task in study.tasks}
     trials = [s for s in left if s.model == model.name and s.step == "trial"]
     flops = 0.0
-    for step in trials:
-        examples, tokens = _examples_and_tokens(folder, model, tasks[step.task])
-        passes = model.training.epochs * examples * step.data_fraction
-        if model.training.max_steps is not None:
-            passes = min(passes, model.training.max_steps * model.training.batch_size)
-        # Backward is twice forward; a ticket removes about its ratio.
-        flops += 3 * passes * forward_flops(shapes, tokens) * (1 - step.ratio)
+    for task in study.tasks:
+        mine = [step for step in trials if step.task == task.name]
+        if mine:
+            examples, tokens = _examples_and_tokens(folder, model, task)
+            # Backward is twice forward; a ticket removes about its ratio.
+            each = 3 * forward_flops(shapes, tokens)
+            flops += sum(each * _passes(model, examples, s) * (1 - s.ratio) for s in mine)
     return ModelCost(
         name=model.name,
         parameters=model_parameters(shapes, 2),
@@ -52,15 +54,25 @@ def model_cost(
     )
 
 
+def _passes(model: ModelSpec, examples: int, step: Step) -> float:
+    """Examples that a trial trains on, each as often as it is seen."""
+    passes = model.training.epochs * examples * step.data_fraction
+    if model.training.max_steps is None:
+        return passes
+    return min(passes, model.training.max_steps * model.training.batch_size)
+
+
 def speed_of_trials(folder: RunFolder, steps: list[Step], done: set[str]) -> tuple[float, str]:
     """(FLOP/s, where that is from): the mean of the trials that this run folder has."""
     speeds = []
-    for step in steps:
-        if step.step == "trial" and step.id in done:
-            record = read_json(folder.result("trial", step.id))
-            seconds = max(record["timings"]["total_s"], 1e-9)
-            share = min(1.0, record["timings"]["train_s"] / seconds)  # resumed: over several lives
-            speeds.append(record["throughput"]["model_flops_per_s"] * share)
+    finished = [step.id for step in steps if step.step == "trial" and step.id in done]
+    for trial in finished[:: 1 + len(finished) // MOST_RECORDS]:
+        record = read_json(folder.result("trial", trial))
+        seconds = max(record["timings"]["total_s"], 1e-9)
+        share = min(1.0, record["timings"]["train_s"] / seconds)  # resumed: over several lives
+        speeds.append(record["throughput"]["model_flops_per_s"] * share)
+    if len(speeds) < len(finished):
+        return sum(speeds) / len(speeds), f"at the speed of {len(speeds)} of the trials done"
     if speeds:
         return sum(speeds) / len(speeds), f"at the speed of the {len(speeds)} trials done"
     return ASSUMED_FLOPS, f"assuming {ASSUMED_FLOPS / 1e9:.0f} GFLOP/s; known better after a trial"

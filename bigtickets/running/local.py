@@ -82,11 +82,13 @@ def run_slots(
     """Keep groups going until each has said that nothing is left for it, or `stop` is asked."""
     try:
         while not all(slot.over for slot in slots):
+            began = time.monotonic()
             done = done_ids(folder)
             show(done)
             for slot in slots:
                 _tend(folder, slot, stop, len(done) + _attempts(folder))
-            time.sleep(POLL_S)
+            # Listing 100,000 results takes a while, and every slot of a cluster does it.
+            time.sleep(max(POLL_S, 10 * (time.monotonic() - began)))
         show(done_ids(folder))
     finally:
         for slot in slots:

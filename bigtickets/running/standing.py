@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bigtickets.running.logs import last_lines
-from bigtickets.running.words import command, run_again
+from bigtickets.running.words import command, go_on
 from bigtickets.study.claims import Claim
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.lives import Life, read_lives
@@ -142,9 +142,6 @@ def _next(folder: RunFolder, state: RunState, jobs: list[dict[str, Any]] | None)
         return command("logs", folder.root, state.of("failed")[0].id)
     if state.counts["done"] == len(state.steps):
         return command("report", folder.root)
-    if jobs is None:
-        return run_again(folder.study_yaml, folder.root)
-    if any(job["live"] for job in jobs):
+    if any(job["live"] for job in jobs or ()):
         return command("status", folder.root, "--watch")
-    words = ("--cluster", folder.slurm / "cluster.yaml", "--out", folder.root)
-    return command("submit", folder.study_yaml, *words)
+    return go_on(folder)

@@ -128,10 +128,10 @@ class Claims:
         except FileExistsError:
             return None
         try:
+            # Not fsynced: its name is what claims, and of a crash of the file system neither the
+            # owner nor this file needs to survive.
             with os.fdopen(descriptor, "w") as file:
                 file.write(json.dumps(asdict(claim)))
-                file.flush()
-                os.fsync(file.fileno())
         except OSError:
             # A full disk: an empty file would be a claim of nobody that nothing ends.
             self._path(claim).unlink(missing_ok=True)

@@ -28,10 +28,10 @@ def write_chaos_study(root: Path) -> Path:
         root,
         models=[
             {"name": "one", "path": model, "execution": single},
-            {"name": "two", "path": model, "execution": pair, "training": {"epochs": 6}},
+            {"name": "two", "path": model, "execution": pair, "training": {"epochs": 2}},
         ],
         seeds=[0, 1, 2, 3],
-        training={"epochs": 30, "learning_rate": 3e-3, "batch_size": 8, "max_length": 24},
+        training={"epochs": 8, "learning_rate": 3e-3, "batch_size": 8, "max_length": 24},
     )
     (root / "cluster.yaml").write_text(
         f"time: '0:10:00'\npartition: {PARTITION}\ngpus_per_node: 1\ncpus: 1\nmemory_gb: 1\n"

@@ -147,6 +147,7 @@ class Cluster:
 
     def wait_until_saved(self) -> None:
         """Wait until the controller has saved its jobs: it forgets the rest when it crashes."""
+        self.submit("true", "-J", "save")  # it saves some seconds after a change
         saved, asked = self.folder / "state" / "job_state", time.time()
         is_newer = lambda: saved.exists() and saved.stat().st_mtime > asked  # noqa: E731
         self.wait_for(is_newer, 30, "saved state")

@@ -132,11 +132,12 @@ def test_the_first_word_on_a_failure_stands(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_no_claim_of_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(descriptor: int) -> None:
+    def full(descriptor: int, mode: str) -> None:
+        os.close(descriptor)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     claims = Claims(tmp_path, "a")
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(module.os, "fdopen", full)
     with pytest.raises(OSError, match="No space left"):
         claims.take("s")
     assert list(tmp_path.iterdir()) == []
