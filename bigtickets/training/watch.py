@@ -28,6 +28,7 @@ BEATS = 12
 FAILED = "failed"
 GRACE_S = 30.0
 """For a rank to end by itself, after another has failed and said so."""
+FAREWELL_S = 5.0
 LEFT = "left"
 
 
@@ -53,64 +54,63 @@ def watched(rank: int, world_size: int, from_first: Callable[[str], str]) -> Ite
 
 
 class Watch:
-    """One rank's thread: shows life, looks after the next rank, ends the process if need be."""
+    """Shows life, looks after the next rank, and ends the process if one is lost.
+
+    Two threads: a store that is cut off lets some of its callers wait for ever.
+    """
 
     def __init__(self, store: Store, rank: int, world_size: int, silence_s: float) -> None:
         self._store, self._silence_s = store, silence_s
         self._mine, self._next = str(rank), str((rank + 1) % world_size)
         self._over = threading.Event()
-        self._count = 0
-        self._seen = ""
+        self._seen, self._failure, self._farewell = "", "", ""
         self._heard_at = time.monotonic()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._talking = threading.Thread(target=self._talk, daemon=True)
 
     def start(self) -> None:
         """Begin to show life."""
-        self._thread.start()
+        self._talking.start()
+        threading.Thread(target=self._judge, daemon=True).start()
 
     def leave(self, failed: str) -> None:
         """End; the others hear what failed, if anything did."""
+        self._farewell = failed
         self._over.set()
-        self._thread.join(self._silence_s)
+        self._talking.join(FAREWELL_S)
+
+    def _talk(self) -> None:
+        """Everything that is said in the store and read from it."""
+        signs = 0
+        while not self._over.wait(self._silence_s / BEATS):
+            signs += 1
+            with contextlib.suppress(RuntimeError):  # no answer is silence too
+                self._store.set(self._mine, str(signs))
+                seen = self._store.get(self._next).decode()
+                if seen != self._seen:
+                    self._seen, self._heard_at = seen, time.monotonic()
+                self._failure = self._store.get(FAILED).decode()
         with contextlib.suppress(RuntimeError):
-            if failed:
-                self._store.set(FAILED, failed)
+            if self._farewell:
+                self._store.set(FAILED, self._farewell)
             self._store.set(self._mine, LEFT)
 
-    def _run(self) -> None:
-        looked_at = time.monotonic()
-        told_at: float | None = None
+    def _judge(self) -> None:
+        """End the process if the next rank is silent, or a failure said and not left in time."""
+        looked_at, told_at = time.monotonic(), 0.0
         while not self._over.wait(self._silence_s / BEATS):
             now = time.monotonic()
-            if now - looked_at > self._silence_s / 2:
-                self._heard_at = now  # it was this process that stood still
+            if now - looked_at > self._silence_s / 2 or self._seen == LEFT:
+                self._heard_at = now  # it was this process that stood still, or all is well
             looked_at = now
-            failure = self._look(now)
-            if failure:
-                told_at = told_at or now
-                if now - told_at > GRACE_S:
-                    _end(failure)
+            told_at = told_at or (now if self._failure else 0.0)
+            if told_at and now - told_at > GRACE_S:
+                _end(self._failure)
             if now - self._heard_at > self._silence_s:
                 self._lost()
 
-    def _look(self, now: float) -> str:
-        """Show life and look for the next rank's; what others have said of a failure."""
-        if self._seen == LEFT:
-            self._heard_at = now
-        # A store that does not answer is silence too. Of its questions only `get` has a time limit.
-        with contextlib.suppress(RuntimeError):
-            self._count += 1
-            self._store.set(self._mine, str(self._count))
-            seen = self._store.get(self._next).decode()
-            if seen != self._seen:
-                self._seen, self._heard_at = seen, now
-            return self._store.get(FAILED).decode()
-        return ""
-
     def _lost(self) -> None:
         text = f"rank {self._next} has given no sign of life for {self._silence_s:.0f} s"
-        with contextlib.suppress(RuntimeError):
-            self._store.set(FAILED, text)
+        self.leave(text)
         _end(text)
 
 
