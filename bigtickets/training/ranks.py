@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from bigtickets.training import communication
+
 # Longer than any step in which one rank works alone (tokenising, hashing weights).
 TIMEOUT = timedelta(hours=2)
 
@@ -35,6 +37,14 @@ class Ranks:
         """Replace `tensor` (any shape, same on all ranks) by its sum over the ranks."""
         if self.world_size > 1:
             dist.all_reduce(tensor)
+
+    def max(self, value: float) -> float:
+        """The largest of the ranks' values."""
+        if self.world_size == 1:
+            return value
+        largest = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return float(largest)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is set on any rank: so that all ranks decide alike."""
@@ -72,6 +82,7 @@ def environment_rank() -> tuple[int, int, int]:
 @contextmanager
 def process_group() -> Iterator[Ranks]:
     """Join the group that torchrun made, or a group of one that needs no port."""
+    communication.install()
     rank, world_size, local_rank = environment_rank()
     # DeepSpeed asserts that a launcher has set it; a group of one has none.
     os.environ.setdefault("LOCAL_RANK", "0")
