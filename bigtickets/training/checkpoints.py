@@ -6,6 +6,7 @@ temporary name, fsynced and renamed; then `work/<id>/latest.json` names it. Deep
 writes straight to final names and treats a missing pointer as a fresh start.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from bigtickets.errors import BigticketsError, DamagedError
 from bigtickets.files import fsync, read_json, sha256_file, write_json
-from bigtickets.training.tensor_files import Stream, read_tensor, write_stream
+from bigtickets.training.tensor_files import Place, Stream, places_in, read_tensor, write_stream
 
 KEEP = 2
 STATE, COUNTERS, MANIFEST = "state.safetensors", "state.json", "manifest.json"
@@ -36,7 +37,11 @@ class Checkpoint:
 
     def tensor(self, name: str) -> Tensor:
         """One weight or moment."""
-        return read_tensor(self.path / STATE, name)
+        return read_tensor(self._places[name])
+
+    @functools.cached_property
+    def _places(self) -> dict[str, Place]:
+        return places_in(self.path / STATE)
 
 
 def save(attempt: Path, step: int, state: Stream, counters: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils.hub import cached_file
@@ -28,7 +27,7 @@ from bigtickets.training.models import (
     load_error,
     load_model,
 )
-from bigtickets.training.tensor_files import Selection, read_tensor
+from bigtickets.training.tensor_files import Place, Selection, places_in, read_tensor
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -37,8 +36,8 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 class Source:
     """Where the weights of a dense model are."""
 
-    places: dict[str, tuple[Path, str]] = field(default_factory=dict)
-    """By parameter: file, and name in it."""
+    places: dict[str, Place] = field(default_factory=dict)
+    """By parameter, in files."""
     held: dict[str, Tensor] = field(default_factory=dict)
     """Those that are in memory: the fresh task head."""
 
@@ -49,7 +48,7 @@ class Source:
             if name in self.held:
                 yield name, _select(self.held[name], chosen)
             else:
-                yield name, read_tensor(*self.places[name], chosen)
+                yield name, read_tensor(self.places[name], chosen)
 
 
 def hollow_model(model: ModelSpec, num_outputs: int) -> PreTrainedModel:
@@ -87,14 +86,14 @@ def pretrained_source(
     missing = shapes.keys() - places.keys()
     check_loaded(model, network, missing)
     held = dict(fresh_values(network, missing, seed))
-    _check_shapes({n: places[n] for n in shapes.keys() - held.keys()}, shapes)
+    for name in shapes.keys() - held.keys():
+        _check_shape(places[name], shapes[name])
     return Source(places, held)
 
 
 def stored_source(path: Path) -> Source:
     """Where the weights are that training left in `path`, under the names of the parameters."""
-    with safe_open(path, framework="pt") as file:
-        return Source({name: (path, name) for name in file.keys()})  # noqa: SIM118
+    return Source(places_in(path))
 
 
 def fill(network: nn.Module, values: Values) -> None:
@@ -170,20 +169,20 @@ def _find(model: ModelSpec, name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def _places(network: PreTrainedModel, files: list[Path]) -> dict[str, tuple[Path, str]]:
-    """By parameter: the file and name that `from_pretrained` would take it from.
+def _places(network: PreTrainedModel, files: list[Path]) -> dict[str, Place]:
+    """By parameter: where `from_pretrained` would take it from.
 
     By transformers' own renaming: legacy names, and the base model's prefix put on or taken off.
     """
     rename = _renaming(network)
     places = {}
     for path in files:
-        for key in _keys(path):
+        for key, place in sorted(places_in(path).items()):
             name, converted = rename(key)
             if converted:
                 raise _NoPlaces(f"{key} is stored in another form")
             if name is not None:
-                places[name] = (path, key)
+                places[name] = place
     return places
 
 
@@ -213,23 +212,11 @@ def _renaming(network: PreTrainedModel) -> Any:
     return rename
 
 
-def _keys(path: Path) -> list[str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return sorted(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise DamagedError(f"{path}: does not load: {str(error).splitlines()[0]}") from None
-
-
-def _check_shapes(places: dict[str, tuple[Path, str]], shapes: dict[str, tuple[int, ...]]) -> None:
-    """DamagedError if a file holds a tensor of another size than the config says."""
-    for name, (path, key) in places.items():
-        with safe_open(path, framework="pt") as file:
-            found = tuple(file.get_slice(key).get_shape())
-        if found != shapes[name]:
-            raise DamagedError(
-                f"{path}: {key} is {found}, the model's config.json makes it {shapes[name]}"
-            )
+def _check_shape(place: Place, shape: tuple[int, ...]) -> None:
+    if place.shape != shape:
+        raise DamagedError(
+            f"{place.path}: {place.key} is {place.shape}, the model's config.json makes it {shape}"
+        )
 
 
 def _select(tensor: Tensor, dims: Selection) -> Tensor:

@@ -5,16 +5,38 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
+
+from bigtickets.errors import DamagedError, InputError
 
 Selection = tuple[Tensor | None, ...]
 """For each dimension the sorted indices that are wanted, or None for all."""
 
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
 BLOCK_NUMBERS = 2**22
 """Numbers of a file that are in memory at once while a part of a tensor is read."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is in a file."""
+
+    path: Path
+    key: str
+    """Its name there."""
+    dtype: str
+    """As the format calls it."""
+    shape: tuple[int, ...]
+    start: int
+    """Offset of its first byte."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +75,51 @@ def write_stream(path: Path, source: Stream) -> None:
             file.write(flat.numpy().tobytes())
 
 
-def read_tensor(path: Path, key: str, dims: Selection = ()) -> Tensor:
-    """A tensor of a file as float32, or the part of it that `dims` selects.
+def places_in(path: Path) -> dict[str, Place]:
+    """By name, where each tensor of a safetensors file is; DamagedError if it is no such file."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if size <= path.stat().st_size else {}
+        header.pop("__metadata__", None)
+        return {
+            name: Place(path, name, v["dtype"], tuple(v["shape"]), 8 + size + v["data_offsets"][0])
+            for name, v in header.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path}: no safetensors file: {error}") from None
 
-    Opened anew for each: pages of a mapped file count as this process's memory until it is closed.
+
+def read_tensor(place: Place, dims: Selection = ()) -> Tensor:
+    """A tensor as float32, or the part of it that `dims` selects; memory holds a block besides.
+
+    Read, not mapped: a mapped file's pages count as this process's memory.
     """
-    with safe_open(path, framework="pt") as file:
-        source = file.get_slice(key)
-        shape = source.get_shape()
-        if not shape:
-            return file.get_tensor(key).float()
-        dims = (*dims, *[None] * (len(shape) - len(dims)))
-        sizes = [n if stay is None else len(stay) for n, stay in zip(shape, dims, strict=True)]
-        result = torch.empty(sizes)
-        rows = torch.arange(shape[0]) if dims[0] is None else dims[0]
-        step = max(1, BLOCK_NUMBERS // max(1, math.prod(shape[1:])))
-        for start in range(0, shape[0], step):
-            first, last = torch.searchsorted(rows, torch.tensor([start, start + step])).tolist()
+    shape = place.shape or (1,)
+    dims = (*dims, *[None] * (len(shape) - len(dims)))
+    sizes = [n if stay is None else len(stay) for n, stay in zip(shape, dims, strict=True)]
+    result = torch.empty(sizes)
+    rows = torch.arange(shape[0]) if dims[0] is None else dims[0]
+    step = max(1, BLOCK_NUMBERS // max(1, math.prod(shape[1:])))
+    with place.path.open("rb") as file:
+        for start in range(0, shape[0] if result.numel() else 0, step):
+            stop = min(start + step, shape[0])
+            first, last = torch.searchsorted(rows, torch.tensor([start, stop])).tolist()
             if first < last:
-                block = source[start : min(start + step, shape[0])]
+                block = _read_rows(file, place, start, stop)
                 result[first:last] = _selected(block, (rows[first:last] - start, *dims[1:]))
-        return result
+    return result.view(place.shape) if not place.shape else result
+
+
+def _read_rows(file: BinaryIO, place: Place, start: int, stop: int) -> Tensor:
+    if place.dtype not in DTYPES:
+        raise InputError(f"{place.path}: {place.key} is {place.dtype}; known: {', '.join(DTYPES)}")
+    dtype, width = DTYPES[place.dtype], math.prod(place.shape[1:])
+    data = bytearray((stop - start) * width * dtype.itemsize)
+    file.seek(place.start + start * width * dtype.itemsize)
+    if file.readinto(data) != len(data):  # type: ignore[attr-defined]
+        raise DamagedError(f"{place.path}: cut short; fetch or save the file again")
+    return torch.frombuffer(data, dtype=dtype).view(stop - start, *place.shape[1:])
 
 
 def _selected(block: Tensor, dims: Selection) -> Tensor:
