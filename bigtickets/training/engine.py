@@ -93,7 +93,7 @@ class Engine:
         """Free what the engine holds; the process goes on with another model."""
         self._engine.destroy()
         del self._engine, self._optimizer
-        _put_linear_back()
+        _tidy()
 
     def weights(self) -> Stream:
         """All weights by name, whole, float32. Every rank must take them all."""
@@ -189,7 +189,7 @@ def scoring_network(
         yield network
     finally:
         engine.destroy()
-        _put_linear_back()
+        _tidy()
 
 
 def narrow(network: nn.Module) -> None:
@@ -235,9 +235,13 @@ def _shard(network: nn.Module, values: Values, config: dict[str, Any], ranks: Ra
         done = parameter
 
 
-def _put_linear_back() -> None:
-    """ZeRO-3 replaces torch's linear function for the whole process; other trials use it too."""
-    functional.linear = LINEAR
+def _tidy() -> None:
+    """Undo what ZeRO-3 leaves in the process, in which other trials follow."""
+    from deepspeed.runtime.zero import parameter_offload
+
+    functional.linear = LINEAR  # it has put its own there
+    # A list that only grows, and with it every model that there ever was. A private name.
+    getattr(parameter_offload, "FWD_MODULE_STACK", []).clear()
 
 
 def _shape(parameter: nn.Parameter) -> tuple[int, ...]:

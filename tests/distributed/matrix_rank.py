@@ -100,18 +100,7 @@ def main(folder: Path, ranks: Ranks) -> None:
         out = folder / str(ranks.world_size) / name
         if ranks.first:
             out.mkdir(parents=True)
-        import time
-
-        t0 = time.time()
-        c0 = time.process_time()
         run_way(context, execution, out)
-        print(
-            ranks.rank,
-            name,
-            round(time.time() - t0, 2),
-            round(time.process_time() - c0, 2),
-            flush=True,
-        )
 
 
 if __name__ == "__main__":

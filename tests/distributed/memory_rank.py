@@ -24,7 +24,7 @@ from bigtickets.training.hollow import Source, Values, hollow_model, names_of, p
 from bigtickets.training.models import load_model
 from bigtickets.training.ranks import Ranks, process_group
 
-SHARE = 0.85
+SHARE = 0.8
 
 
 def sharded(model: ModelSpec, kept: dict | None, ranks: Ranks) -> tuple[PreTrainedModel, Values]:
@@ -49,7 +49,7 @@ def in_parts(model: ModelSpec, ranks: Ranks) -> dict[str, list[float]]:
         loss_B = cross_entropy(network(ids_BT).logits, labels_B, reduction="none")
         scoring.add(loss_B, torch.ones(2))
     scores = scoring.scores()
-    del network, values
+    del network, values, scoring
     gc.collect()
     layers = shapes.num_hidden_layers
     heads, neurons = shapes.num_attention_heads, shapes.intermediate_size

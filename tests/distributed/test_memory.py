@@ -55,7 +55,8 @@ def test_a_model_bigger_than_a_ranks_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", "2", str(SCRIPT), str(folder)]
     command += [str(engine_file(tmp_path / "engine.json")), str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # glibc keeps what is freed in pieces of up to 32 MiB: a layer's weights would stay for ever.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(MIB)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     found = json.loads(out.read_text())
