@@ -9,11 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_study import write_model
+from tiny_models import FAMILIES, random_kept, tiny
 from transformers import BertConfig, BertForSequenceClassification, conversion_mapping
 
 from bigtickets.errors import DamagedError, InputError
 from bigtickets.study.spec import ModelSpec
+from bigtickets.tickets.shapes import units_per_layer
 from bigtickets.tickets.surgery import remove_units, selections, shrink
+from bigtickets.tickets.units import model_shapes, unit_layers
 from bigtickets.training.hollow import (
     fill,
     hollow_model,
@@ -177,3 +180,29 @@ def test_parts_of_a_tensor_are_cut_while_it_is_read(
         found = read_tensor(places_in(tmp_path / "w.safetensors")["w"], dims)
         assert found.dtype == torch.float32
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "vit"])
+def test_every_familys_weights_are_found_and_cut(
+    family: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tiny(family, dtype=torch.float32).save_pretrained(tmp_path / family)
+    model = ModelSpec(name=family, path=str(tmp_path / family), identity=f"local:{tmp_path}")
+    loaded, hollow = load_model(model, 3, SEED), hollow_model(model, 3)
+    source = pretrained_source(model, hollow, 3, SEED)
+    sizes = model_shapes(loaded)
+    layers = len(unit_layers(loaded))
+    counts = {unit: units_per_layer(sizes, unit) for unit in ("heads", "neurons")}
+    kept = random_kept(**{unit: (layers, count) for unit, count in counts.items()})
+    for mask_LN in kept.values():
+        mask_LN[:, 0] = True
+    cut = selections(hollow, kept)
+    shrink(hollow, kept)
+    remove_units(loaded, kept)
+    fill(hollow, source.values(names_of(hollow), cut))
+    for name, value in hollow.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    ids = torch.arange(4, 10)[None]
+    loaded.config.pad_token_id = hollow.config.pad_token_id = 1
+    assert torch.equal(hollow(ids).logits, loaded(ids).logits)
+    assert "at once" not in capsys.readouterr().out
