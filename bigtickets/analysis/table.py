@@ -25,7 +25,7 @@ CELL = ["model", "task", "data_fraction"]
 ORDER = ["parameters", *CELL, "kind", "ratio", "seed"]
 COUNTS = ["encoder_parameters", "heads", "neurons", "blocks"]
 COUNTS += ["train_examples", "eval_examples", "steps", "tokens"]
-THROUGHPUT = ["examples_per_s", "tokens_per_s", "model_flops_per_s", "mfu"]
+THROUGHPUT = ["examples_per_s", "tokens_per_s", "model_flops_per_s", "mfu", "communication"]
 COLUMNS = (
     "id label model parameters task metric points data_fraction kind ratio seed x x_model x_flops "
     "score loss majority_score degenerate parameters_left "

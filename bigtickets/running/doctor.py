@@ -60,7 +60,7 @@ def _devices() -> str:
 
 
 def _engine() -> str:
-    from bigtickets.training.engine import ds_configs
+    from bigtickets.training.settings import ds_configs
 
     files = sorted(path.name for path in ds_configs().glob("*.json"))
     if not files:

@@ -17,8 +17,8 @@ from bigtickets.study.spec import ModelSpec, StudySpec
 from bigtickets.study.steps import Step, expand
 from bigtickets.tickets.families import family_of, shapes_of
 from bigtickets.training.data import prepare
-from bigtickets.training.engine import read_ds_config
 from bigtickets.training.models import read_config
+from bigtickets.training.settings import read_ds_config
 
 # Positions that a family's embedding keeps for padding.
 POSITION_OFFSETS = {"roberta": 2, "xlm-roberta": 2, "mpnet": 2}

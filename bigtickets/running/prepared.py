@@ -12,14 +12,21 @@ from bigtickets.files import read_json
 from bigtickets.running.context import Context
 from bigtickets.study.steps import Step
 from bigtickets.tickets.families import forward_flops, prunable_weights
-from bigtickets.tickets.surgery import remove_units
+from bigtickets.tickets.surgery import remove_units, selections, shrink
 from bigtickets.tickets.ticket import Ticket
 from bigtickets.tickets.units import model_shapes
 from bigtickets.training import loop
 from bigtickets.training.batches import training_batches
 from bigtickets.training.dropout import MaskKey, install_dropout
 from bigtickets.training.engine import Engine
-from bigtickets.training.models import load_model, randomize
+from bigtickets.training.hollow import (
+    Source,
+    hollow_model,
+    names_of,
+    pretrained_source,
+    stored_source,
+)
+from bigtickets.training.models import Values, load_model, random_values, randomize
 from bigtickets.training.schedule import total_steps
 from bigtickets.training.splits import Split, load_record, load_split, subset
 
@@ -37,27 +44,26 @@ class Prepared:
     chosen: np.ndarray
     """Indices of the training examples."""
     mask_key: MaskKey
+    values: Values | None = None
+    """Weights of a network that is hollow because it will be sharded over the ranks."""
 
 
-def prepare_trial(context: Context, step: Step) -> Prepared:
-    """The model with its ticket applied, and the training examples."""
+def prepare_trial(context: Context, step: Step, stored: Path | None = None) -> Prepared:
+    """The model with its ticket applied, and the training examples.
+
+    `stored`: weights that a hollow network takes instead of the pre-trained ones.
+    """
     model, data = context.model(step), context.data(step)
     record = load_record(data)
     train_split = load_split(data, "train")
-    assert step.seed is not None
-    network = load_model(model, record["outputs"], step.seed)
+    ticket = _ticket(context, step)
+    build = _hollow if model.execution.zero == 3 else _loaded
+    network, values, dense_parameters = build(context, step, record["outputs"], ticket, stored)
+    shapes = model_shapes(network)
     network.config.pad_token_id = record["tokenizer"]["pad_id"]
     check_tokens(network, train_split, model.name)
     network.config.problem_type = None
-    shapes = model_shapes(network)
-    dense_parameters = _numel(network)
-    ticket = None
-    if step.ticket:
-        path = context.folder.ticket(step.ticket)
-        ticket = Ticket.from_json(read_json(path), str(path))
-        remove_units(network, ticket.kept)
-    if step.kind == "reinit":
-        randomize(network, step.seed)
+    assert step.seed is not None
     if model.execution.gradient_checkpointing:
         network.gradient_checkpointing_enable({"use_reentrant": False})
     mask_key = MaskKey(step.seed)
@@ -80,6 +86,7 @@ def prepare_trial(context: Context, step: Step) -> Prepared:
         train_split=train_split,
         chosen=subset(train_split.labels, fraction=step.data_fraction),
         mask_key=mask_key,
+        values=values,
     )
 
 
@@ -96,7 +103,9 @@ def build_run(
         step.seed,
         examples=prepared.chosen,
     )
-    engine = Engine(prepared.network, model.training, model.execution, context.ranks)
+    engine = Engine(
+        prepared.network, model.training, model.execution, context.ranks, prepared.values
+    )
     run = loop.Run(
         engine=engine,
         split=prepared.train_split,
@@ -119,6 +128,51 @@ def check_tokens(network: PreTrainedModel, split: Split, name: str) -> None:
             f"model {name}: its tokenizer has a token {largest}, but the model has {known} "
             "embeddings; resize them (resize_token_embeddings) and save the model again"
         )
+
+
+def _ticket(context: Context, step: Step) -> Ticket | None:
+    if step.ticket is None:
+        return None
+    path = context.folder.ticket(step.ticket)
+    return Ticket.from_json(read_json(path), str(path))
+
+
+def _loaded(
+    context: Context, step: Step, outputs: int, ticket: Ticket | None, _: Path | None
+) -> tuple[PreTrainedModel, Values | None, int]:
+    """(the pruned network, whole on every rank; no values; parameters of the dense one)."""
+    assert step.seed is not None
+    network = load_model(context.model(step), outputs, step.seed)
+    dense_parameters = _numel(network)
+    if ticket:
+        remove_units(network, ticket.kept)
+    if step.kind == "reinit":
+        randomize(network, step.seed)
+    return network, None, dense_parameters
+
+
+def _hollow(
+    context: Context, step: Step, outputs: int, ticket: Ticket | None, stored: Path | None
+) -> tuple[PreTrainedModel, Values | None, int]:
+    """(the pruned network without weights; their values; parameters of the dense one)."""
+    assert step.seed is not None
+    model = context.model(step)
+    network = hollow_model(model, outputs)
+    dense_parameters = _numel(network)
+    source = Source()
+    # The others get their part of each weight from the first rank.
+    if context.ranks.first and step.kind != "reinit":
+        source = (
+            stored_source(stored)
+            if stored
+            else pretrained_source(model, network, outputs, step.seed)
+        )
+    cut = selections(network, ticket.kept) if ticket else {}
+    if ticket:
+        shrink(network, ticket.kept)
+    if step.kind == "reinit":
+        return network, random_values(network, step.seed), dense_parameters
+    return network, source.values(names_of(network), cut), dense_parameters
 
 
 def _numel(network: PreTrainedModel) -> int:

@@ -15,7 +15,6 @@ from bigtickets.study.provenance import commit, versions
 from bigtickets.study.spec import StudySpec
 from bigtickets.study.steps import Step
 from bigtickets.training.engine import computes_in_bf16
-from bigtickets.training.hardware import peak_memory_gb
 
 SCHEMA = 1
 
@@ -61,7 +60,6 @@ def write_record(
         "attempt": claim.attempt,
         "spec": step_spec(context, step),
         **result,
-        "peak_memory_gb": round(peak_memory_gb(device), 4),
         "execution": {
             **asdict(execution),
             "world_size": context.ranks.world_size,

@@ -14,9 +14,10 @@ from bigtickets.running.context import Context
 from bigtickets.running.prepared import Prepared
 from bigtickets.study.steps import Step
 from bigtickets.training import loop
-from bigtickets.training.hardware import peak_flops
+from bigtickets.training.hardware import peak_flops, peak_memory_gb
 from bigtickets.training.metrics import evaluate_splits
 from bigtickets.training.metrics_log import MetricsLog, read_metrics
+from bigtickets.training.ranks import Ranks
 
 Predictions = list[tuple[str, np.ndarray, np.ndarray]]
 """(name of the evaluation split, logits (N, C), labels (N,)) of each."""
@@ -49,7 +50,16 @@ def trial_result(
         "fractions": fractions,
         "ticket": {"id": step.ticket, "hash": ticket.hash} if ticket else None,
         "timings": {key: round(value, 4) for key, value in timings.items()},
-        "throughput": _throughput(context, prepared, progress),
+        "throughput": throughput(
+            context.ranks,
+            # The backward pass costs twice the forward.
+            flops=3 * forward_flops_of(prepared) * progress.examples,
+            examples=progress.examples,
+            tokens=progress.tokens,
+            seconds=progress.seconds,
+            communication_s=progress.communication_s,
+        ),
+        "peak_memory_gb": peak_memory(context.ranks),
         "resumed_at": progress.resumed,
     }
 
@@ -84,21 +94,40 @@ def link_events(context: Context, step: Step) -> None:
     os.replace(temporary, link)
 
 
-def _throughput(
-    context: Context, prepared: Prepared, progress: loop.Progress
-) -> dict[str, float | None]:
-    """Rates of the training steps; FLOPs are those of the pruned shapes at real lengths."""
+def forward_flops_of(prepared: Prepared) -> float:
+    """Forward FLOPs of the mean training example: pruned shapes, real lengths."""
     lengths, counts = np.unique(prepared.train_split.lengths[prepared.chosen], return_counts=True)
     forward = sum(
         prepared.flops_of_length(int(n)) * int(c) for n, c in zip(lengths, counts, strict=True)
     )
-    # The backward pass costs twice the forward.
-    flops = 3 * forward / len(prepared.chosen) * progress.examples
-    seconds = max(progress.seconds, 1e-9)
-    peak = peak_flops(context.ranks.device)
+    return forward / len(prepared.chosen)
+
+
+def throughput(
+    ranks: Ranks,
+    *,
+    flops: float,
+    examples: int,
+    tokens: int,
+    seconds: float,
+    communication_s: float,
+) -> dict[str, float | None]:
+    """Rates of a stretch of work on all ranks together, and this rank's share of waiting.
+
+    `mfu`: model FLOPs against the devices' bf16 peak; None where that is not known. What
+    checkpointing computes twice counts once. `communication`: see training/communication.py.
+    """
+    seconds = max(seconds, 1e-9)
+    peak = peak_flops(ranks.device)
     return {
-        "examples_per_s": round(progress.examples / seconds, 3),
-        "tokens_per_s": round(progress.tokens / seconds, 3),
+        "examples_per_s": round(examples / seconds, 3),
+        "tokens_per_s": round(tokens / seconds, 3),
         "model_flops_per_s": round(flops / seconds),
-        "mfu": round(flops / seconds / peak / context.ranks.world_size, 5) if peak else None,
+        "mfu": round(flops / seconds / peak / ranks.world_size, 5) if peak else None,
+        "communication": round(min(1.0, communication_s / seconds), 5),
     }
+
+
+def peak_memory(ranks: Ranks) -> float:
+    """The most that any rank has used since the step began, in GiB; every rank must call it."""
+    return round(ranks.max(peak_memory_gb(ranks.device)), 4)

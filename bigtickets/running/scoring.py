@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,21 @@ from transformers import PreTrainedModel
 from bigtickets.errors import InputError
 from bigtickets.running.activations import scoring_tokens
 from bigtickets.running.context import Context, commit
-from bigtickets.running.dense import dense_network
-from bigtickets.running.prepared import prepare_trial
+from bigtickets.running.dense import prepare_dense
+from bigtickets.running.prepared import Prepared, prepare_trial
 from bigtickets.running.records import write_record
+from bigtickets.running.results import forward_flops_of, peak_memory, throughput
 from bigtickets.study.claims import Claim
 from bigtickets.study.steps import Step
 from bigtickets.tickets.importance import ImportancePass
 from bigtickets.tickets.scores import Scores
+from bigtickets.training import communication
 from bigtickets.training.batches import collate, evaluation_batches
-from bigtickets.training.engine import computes_in_bf16
+from bigtickets.training.engine import computes_in_bf16, scoring_network
 from bigtickets.training.evaluation import autocast, model_inputs
 from bigtickets.training.hardware import free_memory, reset_peak_memory, tokens_per_pass
 from bigtickets.training.loop import example_losses
-from bigtickets.training.splits import Split, load_split, subset
+from bigtickets.training.splits import Split, subset
 
 FREE_SHARE = 0.7
 """Of the free memory that a batch may take; the rest is for what its estimate leaves out."""
@@ -31,22 +34,28 @@ FREE_SHARE = 0.7
 
 def run_scores(context: Context, step: Step, claim: Claim) -> bool:
     """Score and commit; False if another life was first."""
-    started = time.monotonic()
     _check_world_size(context, step)
+    started = time.monotonic()
+    execution, ranks = context.model(step).execution, context.ranks
+    reset_peak_memory(ranks.device)
     attempt = context.folder.attempt(step.id, claim.attempt)
-    network = _scored_network(context, step, attempt)
-    network.to(context.ranks.device)  # type: ignore[arg-type]
-    reset_peak_memory(context.ranks.device)
-    split = load_split(context.data(step), "train")
+    prepared = _prepare(context, step, attempt)
+    split = prepared.train_split
     chosen = _examples(context, step, split)
-    loaded_s = time.monotonic() - started
-    scores = score(context, step, network, split, chosen)
-    if not context.ranks.first:
+    with scoring_network(prepared.network, prepared.values, execution, ranks) as network:
+        loaded, waited = time.monotonic(), communication.seconds()
+        scores = score(context, step, network, split, chosen)
+        timings = {
+            "load_s": loaded - started,
+            "score_s": time.monotonic() - loaded,
+            "communication_s": communication.seconds() - waited,
+        }
+    result = _result(context, prepared, scores, chosen, timings)
+    if not ranks.first:
         return True
-    scored_s = time.monotonic() - started - loaded_s
     shutil.rmtree(attempt, ignore_errors=True)
     scores.save(attempt / "scores.safetensors", {"id": step.id, "label": step.label})
-    write_record(context, step, claim, attempt, _result(scores, split, chosen, loaded_s, scored_s))
+    write_record(context, step, claim, attempt, result)
     committed = commit(context, claim, attempt, context.folder.score(step.id))
     if context.done(step.id):
         shutil.rmtree(context.folder.work(step.id), ignore_errors=True)
@@ -70,7 +79,10 @@ def score(
     )
     bf16 = computes_in_bf16(execution, ranks.device)
     with ImportancePass(
-        network, units=context.study.tickets.units, granularity=importance.granularity
+        network,
+        units=context.study.tickets.units,
+        granularity=importance.granularity,
+        device=ranks.device,
     ) as scoring:
         for indices, weights in batches:
             context.check_stop()
@@ -83,11 +95,11 @@ def score(
     return scoring.scores()
 
 
-def _scored_network(context: Context, step: Step, attempt: Path) -> PreTrainedModel:
+def _prepare(context: Context, step: Step, attempt: Path) -> Prepared:
     if context.study.importance.at == "pretrained":
-        return prepare_trial(context, step).network
+        return prepare_trial(context, step)
     assert step.dense is not None
-    return dense_network(context, context.steps[step.dense], attempt)
+    return prepare_dense(context, context.steps[step.dense], attempt)
 
 
 def _tokens(context: Context, step: Step, network: PreTrainedModel) -> int:
@@ -122,9 +134,15 @@ def _check_world_size(context: Context, step: Step) -> None:
 
 
 def _result(
-    scores: Scores, split: Split, chosen: np.ndarray, loaded_s: float, scored_s: float
+    context: Context,
+    prepared: Prepared,
+    scores: Scores,
+    chosen: np.ndarray,
+    timings: dict[str, float],
 ) -> dict[str, Any]:
-    tokens = int(split.lengths[chosen].sum())
+    """The record's results; every rank must call it."""
+    tokens = int(prepared.train_split.lengths[chosen].sum())
+    scored = replace(prepared, chosen=chosen)
     return {
         "hash": scores.digest,
         "counts": {
@@ -135,9 +153,15 @@ def _result(
         "stability": {
             k: round(v, 6) if np.isfinite(v) else None for k, v in scores.stability("layer").items()
         },
-        "timings": {"load_s": round(loaded_s, 4), "score_s": round(scored_s, 4)},
-        "throughput": {
-            "examples_per_s": round(len(chosen) / max(scored_s, 1e-9), 3),
-            "tokens_per_s": round(tokens / max(scored_s, 1e-9), 3),
-        },
+        "timings": {k: round(timings[k], 4) for k in ("load_s", "score_s")},
+        "throughput": throughput(
+            context.ranks,
+            # No weight has a gradient, so the backward pass costs what the forward does.
+            flops=2 * forward_flops_of(scored) * len(chosen),
+            examples=len(chosen),
+            tokens=tokens,
+            seconds=timings["score_s"],
+            communication_s=timings["communication_s"],
+        ),
+        "peak_memory_gb": peak_memory(context.ranks),
     }

@@ -74,7 +74,7 @@ def choose_cpu(
     """One process without ZeRO: processes of one machine share its memory, so more save nothing."""
     zero = 0 if execution.zero == "auto" else execution.zero
     processes = 1 if execution.processes_per_trial == "auto" else execution.processes_per_trial
-    layout = Layout(zero, _offloads(execution), processes)
+    layout = Layout(zero, execution.offload, processes)
     memory = memory_of(config, training, execution, layout, cpu=True)
     found = _choice(layout, memory, ram_gb, processes)
     return dataclasses.replace(found, fits=found.memory_gb * processes <= ram_gb)
@@ -164,18 +164,12 @@ def _layouts(execution: ExecutionSpec, most: int, gpus_per_node: int) -> Iterato
     asked, counts = execution.zero, process_counts(most, gpus_per_node)
     if execution.processes_per_trial != "auto":
         counts = [execution.processes_per_trial]
-    offloads = (
-        [False, True] if asked == "auto" and not _offloads(execution) else [_offloads(execution)]
-    )
+    offloads = [False, True] if asked == "auto" and not execution.offload else [execution.offload]
     for offload in offloads:
         for processes in counts:
             for zero, offloading in STAGES:
                 if asked in ("auto", zero) and offloading == offload:
                     yield Layout(zero, offload, processes)
-
-
-def _offloads(execution: ExecutionSpec) -> bool:
-    return bool(getattr(execution, "offload", False))
 
 
 def _choice(layout: Layout, memory: Memory, gpu_gb: float, gpus_per_node: int) -> Choice:

@@ -5,7 +5,7 @@ from typing import Any
 
 from bigtickets.errors import InputError
 from bigtickets.study.parsing import shown
-from bigtickets.study.spec import ModelSpec, StudySpec, TicketsSpec
+from bigtickets.study.spec import ExecutionSpec, ModelSpec, StudySpec, TicketsSpec
 
 # Rules that types cannot say: key -> (holds, what is expected).
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -44,6 +44,7 @@ def check(spec: StudySpec) -> None:
     for prefix, part in parts:
         _check_rules(part.training, "training", prefix)
         _check_rules(part.execution, "execution", prefix)
+        _check_offload(part.execution, prefix)
     _check_auto(spec)
     _check_twins(spec)
     _check_grid(spec)
@@ -80,6 +81,21 @@ def _check_rules(part: Any, key: str, prefix: str = "") -> None:
         holds, expected = RULES.get(f"{key}.{name}", (lambda v: True, ""))
         if not holds(value):
             raise InputError(f"{prefix}{key}.{name}: {shown(value)}; expected {expected}")
+
+
+def _check_offload(execution: ExecutionSpec, prefix: str) -> None:
+    if not execution.offload:
+        return
+    if execution.zero != "auto" and execution.zero < 2:
+        raise InputError(
+            f"{prefix}execution.offload: ZeRO {execution.zero} has nothing to offload; "
+            "set execution.zero to 2 or 3"
+        )
+    if execution.ds_config is not None:
+        raise InputError(
+            f"{prefix}execution.offload: {execution.ds_config} says what is offloaded; "
+            "remove one of the two keys"
+        )
 
 
 def _check_grid(spec: StudySpec) -> None:

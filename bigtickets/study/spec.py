@@ -91,6 +91,8 @@ class ExecutionSpec:
     zero: int | Literal["auto"] = 0
     """DeepSpeed's ZeRO stage: how optimizer state, gradients and weights are sharded; `auto`: the
     lowest that fits the device, as `plan` says."""
+    offload: bool = False
+    """ZeRO 2: optimizer state in the host's memory; ZeRO 3: the weights too."""
     precision: Precision = "auto"
     """`bf16`: autocast where the device computes in it, float32 elsewhere; `auto`: the same."""
     processes_per_trial: int | Literal["auto"] = 1
@@ -102,7 +104,7 @@ class ExecutionSpec:
     gradient_checkpointing: bool = False
     """Computes activations twice to store fewer."""
     ds_config: str | None = None
-    """A DeepSpeed JSON file of one's own in place of `ds_configs/zero<stage>.json`."""
+    """A DeepSpeed JSON file of one's own in place of those in `ds_configs/`."""
     threads: int | Literal["auto"] = "auto"
     """CPU threads per process; `auto` shares the cores among the slots."""
     checkpoint_every_s: float = 120.0

@@ -6,6 +6,7 @@ temporary name, fsynced and renamed; then `work/<id>/latest.json` names it. Deep
 writes straight to final names and treats a missing pointer as a fresh start.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -14,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bigtickets.errors import BigticketsError, DamagedError
 from bigtickets.files import fsync, read_json, sha256_file, write_json
+from bigtickets.training.tensor_files import Place, Stream, places_in, read_tensor, write_stream
 
 KEEP = 2
 STATE, COUNTERS, MANIFEST = "state.safetensors", "state.json", "manifest.json"
@@ -34,19 +35,23 @@ class Checkpoint:
     """Optimizer steps done."""
     counters: dict[str, Any]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights and moments by name."""
-        return load_file(self.path / STATE)
+    def tensor(self, name: str) -> Tensor:
+        """One weight or moment."""
+        return read_tensor(self._places[name])
+
+    @functools.cached_property
+    def _places(self) -> dict[str, Place]:
+        return places_in(self.path / STATE)
 
 
-def save(attempt: Path, step: int, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+def save(attempt: Path, step: int, state: Stream, counters: dict[str, Any]) -> None:
     """Commit a checkpoint of `attempt` after `step` steps; of it and earlier attempts two stay."""
     folder = attempt / "checkpoints"
     final = folder / f"step-{step:08d}"
     temporary = folder / f"{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(tensors, temporary / STATE)
+    write_stream(temporary / STATE, state)
     write_json(temporary / COUNTERS, counters)
     fsync(temporary / STATE)
     manifest = {name: _facts(temporary / name) for name in (STATE, COUNTERS)}

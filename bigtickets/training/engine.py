@@ -5,50 +5,27 @@ and are put in here. A run's state is read and written by parameter name, whole 
 a checkpoint does not depend on the ZeRO stage or on the number of ranks that made it.
 """
 
-import json
 import logging
 import os
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
 
-import bigtickets
-from bigtickets.errors import InputError
 from bigtickets.study.spec import ExecutionSpec, TrainingSpec
+from bigtickets.training.hollow import parameter_owners, replace_parameter
+from bigtickets.training.models import Values
 from bigtickets.training.ranks import Ranks
+from bigtickets.training.settings import read_ds_config
+from bigtickets.training.tensor_files import Stream
 
-# Owned by the study: a file that sets them would be a second truth.
-STUDY_KEYS = {
-    "train_batch_size": "training.batch_size",
-    "train_micro_batch_size_per_gpu": "execution.micro_batch",
-    "gradient_accumulation_steps": "training.batch_size and execution.micro_batch",
-    "gradient_clipping": "training.max_grad_norm",
-    "optimizer": "training",
-    "scheduler": "training.warmup",
-    "bf16": "execution.precision",
-    "fp16": "execution.precision",
-    "torch_autocast": "execution.precision",
-}
-# What a user's file may set: how the engine works and what it prints, never what it computes.
-ENGINE_KEYS = {
-    "steps_per_print",
-    "wall_clock_breakdown",
-    "dump_state",
-    "prescale_gradients",
-    "gradient_predivide_factor",
-    "communication_data_type",
-    "disable_allgather",
-    "zero_allow_untested_optimizer",
-    "zero_force_ds_cpu_optimizer",
-    "zero_optimization",
-    "aio",
-    "comms_logger",
-    "flops_profiler",
-    "memory_breakdown",
-}
 MOMENTS = ("exp_avg", "exp_avg_sq")
+PARTS = ("weight", *MOMENTS)
+LINEAR = functional.linear
 
 
 def computes_in_bf16(execution: ExecutionSpec, device: torch.device) -> bool:
@@ -57,56 +34,28 @@ def computes_in_bf16(execution: ExecutionSpec, device: torch.device) -> bool:
     return wanted and device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
-def ds_configs() -> Path:
-    """The folder of the engine's settings: inside an installed package, beside it in a checkout."""
-    package = Path(bigtickets.__file__).parent
-    inside = package / "ds_configs"
-    return inside if inside.is_dir() else package.parent / "ds_configs"
-
-
-def read_ds_config(execution: ExecutionSpec) -> dict[str, Any]:
-    """The engine's settings: ours for the ZeRO stage, or the user's own file."""
-    if execution.ds_config is None:
-        return json.loads((ds_configs() / f"zero{execution.stage}.json").read_text())
-    path = Path(execution.ds_config)
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"execution.ds_config: {path}: not readable as JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise InputError(f"execution.ds_config: {path}: expected a JSON object")
-    for key in config:
-        if key in STUDY_KEYS:
-            raise InputError(f"{path}: {key} is the study's ({STUDY_KEYS[key]}); remove it here")
-        if key not in ENGINE_KEYS:
-            raise InputError(f"{path}: {key} may change a result, which no engine setting may")
-    stage = config.get("zero_optimization", {}).get("stage", 0)
-    if stage != execution.zero:
-        raise InputError(
-            f"{path}: zero_optimization.stage is {stage}, execution.zero is {execution.zero}; "
-            "make them equal"
-        )
-    return config
-
-
 class Engine:
     """One model being trained: forward, backward, step, and its whole state by name."""
 
     def __init__(
-        self, model: nn.Module, training: TrainingSpec, execution: ExecutionSpec, ranks: Ranks
+        self,
+        model: nn.Module,
+        training: TrainingSpec,
+        execution: ExecutionSpec,
+        ranks: Ranks,
+        values: Values | None = None,
     ) -> None:
+        """`values`: the weights of a hollow model, which are shared out over the ranks."""
         deepspeed = _deepspeed(ranks)
         bf16 = computes_in_bf16(execution, ranks.device)
-        config = {
-            **read_ds_config(execution),
-            # The loop says itself where a step ends (see `backward`): batches may be uneven.
-            "train_micro_batch_size_per_gpu": 1,
-            "gradient_accumulation_steps": 1,
+        config = _config(execution) | {
             "gradient_clipping": training.max_grad_norm,
             "torch_autocast": {"enabled": bf16, "dtype": "bfloat16"},
         }
         self.stage = execution.stage
         self.ranks = ranks
+        if values is not None:
+            _shard(model, values, config, ranks)
         self._engine, self._optimizer, *_ = deepspeed.initialize(
             model=model.to(ranks.device),
             optimizer=_adamw(model, training, ranks.device),
@@ -144,48 +93,54 @@ class Engine:
         """Free what the engine holds; the process goes on with another model."""
         self._engine.destroy()
         del self._engine, self._optimizer
+        _tidy()
 
-    def weights(self) -> dict[str, Tensor]:
-        """All weights by name, whole, float32, on the CPU. Every rank must call it."""
-        state = self.state()
-        return {k.removeprefix("weight."): v for k, v in state.items() if k.startswith("weight.")}
+    def weights(self) -> Stream:
+        """All weights by name, whole, float32. Every rank must take them all."""
+        shapes = {name: _shape(p) for name, p in self.module.named_parameters()}
+        return Stream(shapes, ((n, self._part(p, "weight")) for n, p in self._named()))
 
-    def state(self) -> dict[str, Tensor]:
-        """Weights and both Adam moments, whole, float32, on the CPU. Every rank must call it."""
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
-
+    def state(self) -> Stream:
+        """Weights (`weight.<name>`) and both Adam moments, as `weights`."""
         if self.stage > 0:
             self._link_moments()
-        tensors = {}
-        for name, parameter in self.module.named_parameters():
-            if self.stage == 0:
-                state = self._optimizer.state[parameter]
-                parts = {"weight": parameter.detach(), **{m: state[m] for m in MOMENTS}}
-            else:
-                parts = {"weight": safe_get_full_fp32_param(parameter)}
-                parts |= {m: safe_get_full_optimizer_state(parameter, m) for m in MOMENTS}
-            for part, tensor in parts.items():
-                tensors[f"{part}.{name}"] = tensor.to("cpu", torch.float32, copy=True).contiguous()
-        return tensors
+        parts = [(f"{part}.{n}", p, part) for n, p in self._named() for part in PARTS]
+        shapes = {name: _shape(p) for name, p, _ in parts}
+        return Stream(shapes, ((name, self._part(p, part)) for name, p, part in parts))
 
-    def set_state(self, tensors: dict[str, Tensor], steps_done: int) -> None:
-        """Put back what `state` gave, from a run that had done `steps_done` steps."""
+    def set_state(self, read: Callable[[str], Tensor], steps_done: int) -> None:
+        """Put back what `state` gave, by name, from a run that had done `steps_done` steps."""
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
         if self.stage > 0:
             self._link_moments()
-        for name, parameter in self.module.named_parameters():
+        for name, parameter in self._named():
             if self.stage == 0:
-                parameter.data.copy_(tensors[f"weight.{name}"])
-                moments = {m: tensors[f"{m}.{name}"].to(parameter.device) for m in MOMENTS}
+                parameter.data.copy_(read(f"weight.{name}"))
+                moments = {m: read(f"{m}.{name}").to(parameter.device) for m in MOMENTS}
                 self._optimizer.state[parameter] = {"step": _step_tensor(steps_done), **moments}
                 continue
-            safe_set_full_fp32_param(parameter, tensors[f"weight.{name}"])
+            safe_set_full_fp32_param(parameter, read(f"weight.{name}"))
             for m in MOMENTS:
-                safe_set_full_optimizer_state(parameter, tensors[f"{m}.{name}"], m)
+                safe_set_full_optimizer_state(parameter, read(f"{m}.{name}"), m)
         if self.stage > 0:
             for state in self._optimizer.optimizer.state.values():
                 state["step"] = _step_tensor(steps_done)
+
+    def _named(self) -> list[tuple[str, nn.Parameter]]:
+        return list(self.module.named_parameters())
+
+    def _part(self, parameter: nn.Parameter, part: str) -> Tensor:
+        """A parameter or one of its moments, gathered; whole on every rank."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        if self.stage == 0:
+            found = parameter if part == "weight" else self._optimizer.state[parameter][part]
+        elif part == "weight":
+            found = safe_get_full_fp32_param(parameter)
+        else:
+            found = safe_get_full_optimizer_state(parameter, part)
+        return found.detach().to("cpu", torch.float32)
 
     def _link_moments(self) -> None:
         """Make DeepSpeed's by-name view of the moments whole, before the first step too.
@@ -205,6 +160,95 @@ class Engine:
             sharded._lazy_init_hp_params_optimizer_state()
 
 
+@contextmanager
+def scoring_network(
+    network: PreTrainedModel, values: Values | None, execution: ExecutionSpec, ranks: Ranks
+) -> Iterator[PreTrainedModel]:
+    """The network where an importance pass can run it; sharded if it is hollow.
+
+    Its weights are frozen: no gradients, no optimizer, only activations' gradients. Forwards go
+    through the network itself and backwards through the loss, not through an engine.
+    """
+    network.requires_grad_(False)
+    if computes_in_bf16(execution, ranks.device):
+        narrow(network)
+    if values is None:
+        network.to(ranks.device)  # type: ignore[arg-type]
+        yield network
+        return
+    deepspeed = _deepspeed(ranks)
+    config = _config(execution)
+    config["zero_optimization"].pop("offload_optimizer", None)
+    _shard(network, values, config, ranks)
+    engine, *_ = deepspeed.initialize(
+        model=network.to(ranks.device),  # type: ignore[arg-type]
+        config=config,
+        dist_init_required=False,
+    )
+    try:
+        yield network
+    finally:
+        engine.destroy()
+        _tidy()
+
+
+def narrow(network: nn.Module) -> None:
+    """Keep the weights of matrix products in bf16: what autocast would make of them each time.
+
+    So they take half the memory and the results stay what they are, bit for bit.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            module.to(torch.bfloat16)
+
+
+def _config(execution: ExecutionSpec) -> dict[str, Any]:
+    return {
+        **read_ds_config(execution),
+        # The loop says itself where a step ends (see `backward`): batches may be uneven.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+    }
+
+
+def _shard(network: nn.Module, values: Values, config: dict[str, Any], ranks: Ranks) -> None:
+    """Share out a hollow network's weights, one after the other: no rank ever holds all.
+
+    Only the first rank takes `values`; DeepSpeed broadcasts each, and each rank keeps its part.
+    """
+    from deepspeed import zero
+
+    owners = parameter_owners(network)
+    done: nn.Parameter | None = None
+    for name, hollow in sorted(network.named_parameters()):
+        value = torch.empty(hollow.shape)
+        if ranks.first:
+            given, value = next(values)
+            if (given, value.shape) != (name, hollow.shape):
+                raise ValueError(f"{given} {tuple(value.shape)} came in the place of {name}")
+        parameter = nn.Parameter(value.to(ranks.device, hollow.dtype))
+        replace_parameter(owners[name], parameter)
+        if done is None:
+            zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=config)
+        else:
+            done.convert_to_zero_parameters(param_list=[parameter])  # type: ignore[attr-defined]
+        done = parameter
+
+
+def _tidy() -> None:
+    """Undo what ZeRO-3 leaves in the process, in which other trials follow."""
+    from deepspeed.runtime.zero import parameter_offload
+
+    functional.linear = LINEAR  # it has put its own there
+    # A list that only grows, and with it every model that there ever was. A private name.
+    getattr(parameter_offload, "FWD_MODULE_STACK", []).clear()
+
+
+def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    """Of the whole parameter: at ZeRO-3 it is flat or empty."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
 def _step_tensor(steps: int) -> Tensor:
     return torch.tensor(float(steps))
 
@@ -212,8 +256,7 @@ def _step_tensor(steps: int) -> Tensor:
 def _adamw(model: nn.Module, training: TrainingSpec, device: torch.device) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only."""
     parameters = list(model.parameters())
-    # At ZeRO-3 a partitioned weight is flat; its whole shape stands in ds_shape.
-    matrix = [len(getattr(p, "ds_shape", p.shape)) > 1 for p in parameters]
+    matrix = [len(_shape(p)) > 1 for p in parameters]
     groups = [
         {
             "params": [p for p, m in zip(parameters, matrix, strict=True) if m],

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from bigtickets.errors import Interrupted
 from bigtickets.study.spec import ExecutionSpec, TrainingSpec
-from bigtickets.training import checkpoints
+from bigtickets.training import checkpoints, communication
 from bigtickets.training.batches import TrainingBatches, collate, micro_batches
 from bigtickets.training.dropout import MaskKey
 from bigtickets.training.engine import Engine
@@ -40,6 +40,8 @@ class Progress:
     loss_count: int = 0
     seconds: float = 0.0
     """Time spent in steps, over all attempts."""
+    communication_s: float = 0.0
+    """Of it, time in which this rank waited in collectives."""
     diverged: bool = False
     resumed: list[int] = field(default_factory=list)
     """Steps at which later attempts took over."""
@@ -72,12 +74,14 @@ def train(run: Run) -> Progress:
     log = MetricsLog(run.attempt, earlier) if run.ranks.first else None
     run.engine.module.train()
     saved_at = time.monotonic()
+    communicated = communication.seconds() - progress.communication_s
     try:
         while progress.step < len(run.batches) and not progress.diverged:
             started = time.monotonic()
             due = started - saved_at > run.execution.checkpoint_every_s
             stop, due = run.ranks.any(run.stop_asked(), due)
             if progress.step and (stop or due):
+                progress.communication_s = communication.seconds() - communicated
                 save(run, progress)
                 saved_at = time.monotonic()
             if stop:
@@ -85,6 +89,7 @@ def train(run: Run) -> Progress:
             _step(run, progress)
             progress.seconds += time.monotonic() - started
             _log(run, progress, log)
+        progress.communication_s = communication.seconds() - communicated
     finally:
         if log is not None:
             log.close()
@@ -145,9 +150,11 @@ def _log(run: Run, progress: Progress, log: MetricsLog | None) -> None:
 
 def save(run: Run, progress: Progress) -> None:
     """Commit a checkpoint; every rank must call it, at least one step must be done."""
-    tensors = run.engine.state()
+    state = run.engine.state()
     if run.ranks.first:
-        checkpoints.save(run.attempt, progress.step, tensors, vars(progress))
+        checkpoints.save(run.attempt, progress.step, state, vars(progress))
+    else:
+        state.drain()
     run.ranks.barrier()
 
 
@@ -160,7 +167,7 @@ def _resume(run: Run) -> tuple[Progress, list[dict[str, Any]]]:
         return Progress(), []
     checkpoint = checkpoints.Checkpoint(Path(facts[0]), facts[1], facts[2])
     progress = Progress(**checkpoint.counters)
-    run.engine.set_state(checkpoint.tensors(), progress.step)
+    run.engine.set_state(checkpoint.tensor, progress.step)
     progress.resumed.append(progress.step)
     lines = read_metrics(checkpoint.path.parent.parent, progress.step)
     return progress, lines

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from bigtickets import errors
 from bigtickets.environment import Place, place, set_local_rank
 from bigtickets.errors import BigticketsError, InputError
+from bigtickets.training import communication
 from bigtickets.training.watch import watched
 
 TIMEOUT = "BIGTICKETS_TIMEOUT_S"
@@ -44,6 +45,14 @@ class Ranks:
         """Replace `tensor` (any shape, same on all ranks) by its sum over the ranks."""
         if self.world_size > 1:
             dist.all_reduce(tensor)
+
+    def max(self, value: float) -> float:
+        """The largest of the ranks' values."""
+        if self.world_size == 1:
+            return value
+        largest = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return float(largest)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is set on any rank: so that all ranks decide alike."""
@@ -119,6 +128,7 @@ def timeout() -> timedelta:
 @contextmanager
 def process_group() -> Iterator[Ranks]:
     """Join the group that a launcher made, or a group of one that needs no port."""
+    communication.install()
     me = place()
     set_local_rank()
     device = torch.device("cpu")

@@ -64,6 +64,8 @@ VARIANTS: list[tuple[int, dict[str, Any]]] = [
     (2, {"zero": 1}),
     (2, {"zero": 2, "micro_batch": 2}),
     (2, {"zero": 3}),
+    (2, {"zero": 2, "offload": True}),
+    (2, {"zero": 3, "offload": True, "checkpoint_every_s": 0}),
     (1, {"ds_config": "engine.json"}),
 ]
 # `data_dir` says where the files of GLUE tasks lie: tests/unit/test_data.py.

@@ -64,6 +64,19 @@ def pickled_weights(root: Path, spec: Study) -> None:
     (root / "model" / "model.safetensors").rename(root / "model" / "pytorch_model.bin")
 
 
+def missing_shard(root: Path, spec: Study) -> None:
+    """Weights in two files of which one was not copied."""
+    model = root / "model"
+    (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
+    places = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+
+def uneven_heads(root: Path, spec: Study) -> None:
+    path = root / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_attention_heads": 5}))
+
+
 def other_family(root: Path, spec: Study) -> None:
     path = root / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "t5"}))
@@ -122,6 +135,16 @@ BAD: dict[str, tuple[Callable[[Path, Study], None], int, tuple[str, ...]]] = {
     "unknown budget": (put("tickets", "budget", "per type"), 2, ("tickets.budget", "per_type")),
     "overlapping units": (put("tickets", "units", ["neurons", "blocks"]), 2, ("tickets.units",)),
     "no such stage": (put("execution", "zero", 5), 2, ("execution.zero", "0, 1, 2, 3 or auto")),
+    "offload at stage 1": (
+        put("execution", {"zero": 1, "offload": True}),
+        2,
+        ("execution.offload", "ZeRO 1", "2 or 3"),
+    ),
+    "engine file that offloads weights at stage 0": (
+        engine_file('{"zero_optimization": {"stage": 0, "offload_param": {"device": "cpu"}}}'),
+        2,
+        ("engine.json", "offload_param", "ZeRO 3"),
+    ),
     "fraction of 0": (put("data_fractions", [0]), 2, ("data_fractions",)),
     "no such model": (put("models", 0, "path", "/no/such/dir"), 2, ("models[0].path", "/no/such")),
     "no models": (put("models", []), 2, ("models", "at least one")),
@@ -146,6 +169,8 @@ BAD: dict[str, tuple[Callable[[Path, Study], None], int, tuple[str, ...]]] = {
     "cut weights": (cut_weights, 3, ("model.safetensors", "damaged")),
     "garbage weights": (garbage_weights, 3, ("model.safetensors", "damaged")),
     "pickled weights": (pickled_weights, 2, ("model.safetensors", "missing")),
+    "missing shard": (missing_shard, 2, ("model-00002-of-00002.safetensors", "missing")),
+    "heads not divisible": (uneven_heads, 2, ("hidden_size 32", "num_attention_heads 5")),
     "another family": (other_family, 2, ("t5", "bert")),
     "too long": (put("training", "max_length", 1000), 2, ("max_length", "64")),
     "engine file with batch": (
