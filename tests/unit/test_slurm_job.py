@@ -41,14 +41,13 @@ def test_groups_side_by_side(tmp_path: Path) -> None:
 def test_a_group_over_nodes_has_a_name_of_its_own_in_every_life(tmp_path: Path) -> None:
     asked = options(
         *("scoring", str(tmp_path), "--processes", "32", "--per-node", "8", "--nodes", "4"),
-        *("--node", "2", "--meet", "n1:21000", "--job", "12_3", "--attempt", "1-2"),
+        *("--node", "2", "--head", "n1", "--job", "12_3", "--attempt", "1-2"),
     )
     (slot,) = job.groups(RunFolder(tmp_path), asked, 1)
     assert slot.log.name == "worker-12_3-0-node2.log"
-    assert worker_command(RunFolder(tmp_path), slot)[3:] == [
-        *("--nnodes", "4", "--rdzv_backend", "c10d", "--rdzv_endpoint", "n1:21000"),
-        *("--rdzv_id", "12_3-1-2", "--nproc_per_node", "8"),
-        *("-m", "bigtickets.running.worker", str(tmp_path)),
+    assert worker_command(RunFolder(tmp_path), slot)[1:] == [
+        *("-m", "bigtickets.running.launcher", "--job", "12_3-1-2", "--master-addr", "n1"),
+        *("--nproc-per-node", "8", "worker", str(tmp_path)),
         *("--worker-log", "worker-12_3-0-node2.log"),
         *("--processes", "32", "--patience", "90.0", "--before-trials"),
     ]

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--attempt", default="0", help="its life and try: 0-0")
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--node", type=int, default=0, help="which of them this is, from 0")
-    parser.add_argument("--meet", default="", help="host:port where nodes meet")
+    parser.add_argument("--head", default="localhost", help="the first of them")
     parser.add_argument("--cpus", type=int, default=1, help="of this node")
     parser.add_argument("--until", type=float, help="stop then, in seconds since the epoch")
     return parser
@@ -116,18 +116,15 @@ def groups(folder: RunFolder, options: argparse.Namespace, threads: int) -> list
             threads=threads,
             log=folder.logs / f"worker-{options.job}-{number}{node}.log",
             worker=tuple(worker),
-            meeting=_meeting(options) if options.nodes > 1 else (),
+            over_nodes=_over_nodes(options) if options.nodes > 1 else (),
         )
         for number in range(options.groups)
     ]
 
 
-def _meeting(options: argparse.Namespace) -> tuple[str, ...]:
-    """Torchruns of one job meet on its first node, under a name that no other life of it has."""
-    return (
-        *("--nnodes", str(options.nodes), "--rdzv_backend", "c10d"),
-        *("--rdzv_endpoint", options.meet, "--rdzv_id", f"{options.job}-{options.attempt}"),
-    )
+def _over_nodes(options: argparse.Namespace) -> tuple[str, ...]:
+    """The nodes of a job meet on its first one, under a name that no other life of it has."""
+    return ("--job", f"{options.job}-{options.attempt}", "--master-addr", options.head)
 
 
 class Terminated(BigticketsError):
