@@ -58,7 +58,7 @@ fi
 
 nodes=${SLURM_NNODES:-1}
 if [ "$nodes" -gt 1 ]; then
-  head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+  command+=(--head "$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)")
 fi
 command+=(--nodes "$nodes" --until $((started + BIGTICKETS_SECONDS)))
 
@@ -77,8 +77,7 @@ while :; do
   # shellcheck disable=SC2016
   srun --ntasks-per-node=1 --nodes="$nodes" --kill-on-bad-exit=1 --wait=120 --unbuffered \
     bash -c 'trap "" USR2; exec "$@" --node "$SLURM_NODEID"' node \
-    "${command[@]}" --attempt "$life-$try" \
-    --meet "${head-localhost}:$((20000 + (SLURM_JOB_ID * 7 + try) % 10000))" &
+    "${command[@]}" --attempt "$life-$try" &
   step=$!
   while :; do # a signal ends `wait`, not the step
     wait "$step"

@@ -11,6 +11,7 @@ import argparse
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -127,3 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add("program", choices=PROGRAMS)
     add("words", nargs=argparse.REMAINDER, help="words of the program")
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from pathlib import Path
 from bigtickets.errors import BigticketsError, InputError
 from bigtickets.running.launching import (
     OFFLINE,
-    TORCHRUN,
     ask_to_stop,
     group_environment,
     standalone_command,
@@ -49,8 +49,8 @@ class Slot:
     log: Path
     worker: tuple[str, ...] = ()
     """More arguments of the worker."""
-    meeting: tuple[str, ...] = ()
-    """How torchrun meets those of the other nodes; a group on its own if empty."""
+    over_nodes: tuple[str, ...] = ()
+    """Words of the launcher for this node's part of a group; empty: all of the group is here."""
     process: subprocess.Popen | None = None
     strikes: int = 0
     done_at_start: int = 0
@@ -96,12 +96,12 @@ def run_slots(
 
 
 def worker_command(folder: RunFolder, slot: Slot) -> list[str]:
-    """The argv of one group."""
-    worker = ["-m", "bigtickets.running.worker", str(folder.root)]
-    worker += ["--worker-log", slot.log.name, *slot.worker]
-    if not slot.meeting:
-        return standalone_command(slot.processes, worker)
-    return [*TORCHRUN, *slot.meeting, "--nproc_per_node", str(slot.processes), *worker]
+    """The argv of one group, or of this node's part of one."""
+    words = [str(folder.root), "--worker-log", slot.log.name, *slot.worker]
+    if slot.over_nodes:
+        node = [*slot.over_nodes, "--nproc-per-node", str(slot.processes)]
+        return [sys.executable, "-m", "bigtickets.running.launcher", *node, "worker", *words]
+    return standalone_command(slot.processes, ["-m", "bigtickets.running.worker", *words])
 
 
 def worker_environment(slot: Slot) -> dict[str, str]:
@@ -156,15 +156,14 @@ def _tend(folder: RunFolder, slot: Slot, stop: Stop, done: int) -> None:
         return
     code = slot.process.poll()
     if code is None:
-        # The ranks stop after their current step; a group without any has not begun.
-        if stop.asked() and not ask_to_stop(slot.process):
-            slot.process.send_signal(signal.SIGTERM)
+        if stop.asked():
+            _ask(slot, slot.process)
         return
     slot.process = None
     if code == 0 or stop.asked():
         slot.over = True
         return
-    if slot.meeting:
+    if slot.over_nodes:
         raise GroupDied(f"the group died on this node; see {slot.log}")
     slot.strikes = slot.strikes + 1 if done == slot.done_at_start else 1
     if slot.strikes >= STRIKES:
@@ -172,6 +171,14 @@ def _tend(folder: RunFolder, slot: Slot, stop: Stop, done: int) -> None:
             f"a worker died {STRIKES} times without finishing anything; "
             f"the end of {slot.log}:\n{tail(slot.log, 5)}"
         )
+
+
+def _ask(slot: Slot, process: subprocess.Popen) -> None:
+    """Ask to stop, again and again: a rank that is still starting does not hear it."""
+    if slot.over_nodes:
+        process.send_signal(signal.SIGUSR2)  # the launcher asks its ranks
+    elif not ask_to_stop(process):
+        process.send_signal(signal.SIGTERM)  # it has not begun
 
 
 def _start(folder: RunFolder, slot: Slot, done: int) -> None:

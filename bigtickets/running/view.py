@@ -26,11 +26,15 @@ class StudyView:
         self._folder = folder
         self._process: subprocess.Popen | None = None
         self._seen = -1
+        # Not at once: short runs end with a report, which writes the view.
+        self._not_before = time.monotonic() + EVERY_S
 
     def tick(self, done: int) -> None:
         """To be called now and then, with the number of steps that are done."""
         running = self._process is not None and self._process.poll() is None
-        if running or done == self._seen or not due(self._folder):
+        if running or done == self._seen or time.monotonic() < self._not_before:
+            return
+        if not due(self._folder):
             return
         self._seen = done
         self._process = subprocess.Popen(

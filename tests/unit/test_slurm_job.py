@@ -4,14 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_steps import STUDY
 
 from bigtickets.running.local import worker_command
 from bigtickets.running.slurm import job, journal
 from bigtickets.running.slurm.argv import script
 from bigtickets.study.folder import RunFolder
+from bigtickets.study.spec import ExecutionSpec
 
 
 def options(*words: str) -> object:
@@ -23,9 +26,11 @@ def test_groups_side_by_side(tmp_path: Path) -> None:
         *("trials", str(tmp_path), "--processes", "2", "--groups", "4", "--per-node", "8"),
         *("--job", "12_3", "--cpus", "32", "--until", "99"),
     )
-    slots = job.groups(RunFolder(tmp_path), asked)
+    slots = job.groups(RunFolder(tmp_path), asked, job.threads_of(STUDY, asked))
     assert [slot.log.name for slot in slots] == [f"worker-12_3-{i}.log" for i in range(4)]
     assert {(slot.processes, slot.threads) for slot in slots} == {(2, 4)}
+    model = replace(STUDY.models[0], execution=ExecutionSpec(processes_per_trial=2, threads=3))
+    assert job.threads_of(replace(STUDY, models=(model,)), asked) == 3
     assert worker_command(RunFolder(tmp_path), slots[1])[1:] == [
         *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
         *("-m", "bigtickets.running.worker", str(tmp_path), "--worker-log", "worker-12_3-1.log"),
@@ -36,14 +41,13 @@ def test_groups_side_by_side(tmp_path: Path) -> None:
 def test_a_group_over_nodes_has_a_name_of_its_own_in_every_life(tmp_path: Path) -> None:
     asked = options(
         *("scoring", str(tmp_path), "--processes", "32", "--per-node", "8", "--nodes", "4"),
-        *("--node", "2", "--meet", "n1:21000", "--job", "12_3", "--attempt", "1-2"),
+        *("--node", "2", "--head", "n1", "--job", "12_3", "--attempt", "1-2"),
     )
-    (slot,) = job.groups(RunFolder(tmp_path), asked)
+    (slot,) = job.groups(RunFolder(tmp_path), asked, 1)
     assert slot.log.name == "worker-12_3-0-node2.log"
-    assert worker_command(RunFolder(tmp_path), slot)[3:] == [
-        *("--nnodes", "4", "--rdzv_backend", "c10d", "--rdzv_endpoint", "n1:21000"),
-        *("--rdzv_id", "12_3-1-2", "--nproc_per_node", "8"),
-        *("-m", "bigtickets.running.worker", str(tmp_path)),
+    assert worker_command(RunFolder(tmp_path), slot)[1:] == [
+        *("-m", "bigtickets.running.launcher", "--job", "12_3-1-2", "--master-addr", "n1"),
+        *("--nproc-per-node", "8", "worker", str(tmp_path)),
         *("--worker-log", "worker-12_3-0-node2.log"),
         *("--processes", "32", "--patience", "90.0", "--before-trials"),
     ]

@@ -79,7 +79,7 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
         monkeypatch.setattr(module, "write_bytes", write)
     monkeypatch.setattr(submission, "_sbatch", made.sbatch)
     facts = {"models": [], "hours": 0, "speed_from": "", "disk_gb": 0, "warnings": []}
-    monkeypatch.setattr(work, "plan_facts", lambda study, folder: facts)
+    monkeypatch.setattr(submission, "plan_facts", lambda study, folder: facts)
     return made
 
 

@@ -64,6 +64,8 @@ def environment(job: Job, cluster: Cluster, folder: RunFolder) -> dict[str, str]
         if job.stage in SLOTS
         else "",
         "PYTHONPATH": os.pathsep.join(_search_path()),
+        # Jobs run in the run folder, whose folders are no packages.
+        "PYTHONSAFEPATH": "1",
     }
     return {**clean_environment(), **own}
 

@@ -3,13 +3,11 @@
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
 from bigtickets.errors import BigticketsError, InputError
 from bigtickets.files import write_json
 from bigtickets.running.commands import prepare
 from bigtickets.running.memory_table import MOST_NODES
-from bigtickets.running.planning import plan_facts
 from bigtickets.running.signals import Stop
 from bigtickets.running.sizing import Machine, resolve
 from bigtickets.running.slurm import journal
@@ -28,7 +26,7 @@ from bigtickets.running.slurm.submission import (
     shown_commands,
     survey,
 )
-from bigtickets.running.slurm.work import GPU_FLOPS, hours_left, speed_is_assumed
+from bigtickets.running.slurm.work import GPU_FLOPS, speed_is_assumed
 from bigtickets.running.words import command
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.pins import pinned_as_before
@@ -89,20 +87,19 @@ def machine_of(cluster: Cluster, path: Path) -> Machine:
 def cancel(root: Path, yes: bool) -> None:
     """Cancel the jobs of a run that wait or run, and nobody else's."""
     folder = open_run(root)
-    jobs = ours(folder, query())
+    names = {entry.uid: entry.name for entry in journal.read_journal(folder)}
+    jobs = ours(folder, query()) if names else {}
     if not jobs:
-        # A job that was asked to go on with the study must not.
-        _stop_rounds(folder)
         print(f"{folder.root}: no job of this run waits or runs")
         return
-    names = {entry.uid: entry.name for entry in journal.read_journal(folder)}
     for job_id, uid in sorted(jobs.items()):
         print(f"job {job_id}  {names[uid]}")
     if not yes and not _agreed(f"cancel {len(jobs)} jobs?"):
         print("nothing was cancelled")
         return
-    _stop_rounds(folder)
-    ask(["scancel", *sorted(jobs)])
+    # Before: the last job may be about to submit another round.
+    write_json(_marker(folder), {"cancelled": True})
+    _scancel(folder, jobs)
     for entry in journal.read_journal(folder):
         if entry.uid in jobs.values():
             journal.change(folder, entry, "cancelled")
@@ -127,8 +124,14 @@ def _marker(folder: RunFolder) -> Path:
     return folder.slurm / "cancelled.json"
 
 
-def _stop_rounds(folder: RunFolder) -> None:
-    write_json(_marker(folder), {"cancelled": True})
+def _scancel(folder: RunFolder, jobs: dict[str, str]) -> None:
+    """Cancel them all; one that has ended meanwhile is no error."""
+    try:
+        ask(["scancel", *sorted(jobs)])
+    except BigticketsError:
+        found = [job for job in query() if job.state != "COMPLETING"]
+        if set(ours(folder, found)) & set(jobs):
+            raise
 
 
 def _resume(folder: RunFolder) -> None:
@@ -153,28 +156,35 @@ def _dry_run(study_path: Path, cluster_path: Path, cluster: Cluster, out: Path |
         found, limits = [], Limits(submitted=cluster.max_submitted)
     plan = survey(study, cluster, folder, found, limits)
     _describe(plan, None)
-    print("\n".join(shown_commands(plan)))
+    for line in shown_commands(plan):
+        print(line)
 
 
 def _describe(plan: Submission, cluster_path: Path | None) -> None:
     """What is about to happen: jobs, GPU-hours, disk."""
-    facts = plan_facts(plan.study, plan.folder)
     where = f" with {cluster_path}" if cluster_path else ""
     print(f"study {plan.study.study} in {plan.folder.root}{where}")
     for entry in plan.live:
         print(f"  {entry.name:<12} job {entry.job_id} waits or runs")
     if not plan.jobs:
-        rest = "its jobs are at work" if plan.live else "nothing is left to do"
-        print(f"  nothing to submit: {rest}")
+        print(f"  nothing to submit: {_why_nothing(plan)}")
         return
     for job in plan.jobs:
         print(f"  {job.name:<12} {_size(job, plan.cluster)}")
-    print(f"  {_hours(plan, facts)}")
-    print(f"  about {facts['disk_gb']:.2f} GiB of disk")
+    print(f"  {_hours(plan)}")
+    print(f"  about {plan.facts['disk_gb']:.2f} GiB of disk")
     for node in plan.exclude:
         print(f"  without {node}: a trial met trouble there")
-    for warning in facts["warnings"]:
+    for warning in plan.facts["warnings"]:
         print(f"  note: {warning}")
+
+
+def _why_nothing(plan: Submission) -> str:
+    if plan.live:
+        return "its jobs are at work"
+    if all(steps["done"] == steps["total"] for steps in plan.facts["steps"].values()):
+        return "nothing is left to do"
+    return f"what is left has failed, or waits for it; see {command('status', plan.folder.root)}"
 
 
 def _size(job: Job, cluster: Cluster) -> str:
@@ -192,12 +202,12 @@ def _count(number: int, thing: str, plural: str = "s") -> str:
     return f"{number} {thing}{plural if number != 1 else ''}"
 
 
-def _hours(plan: Submission, facts: dict[str, Any]) -> str:
+def _hours(plan: Submission) -> str:
     """What is left to train, and how that is known."""
-    work, source = hours_left(plan.study, plan.folder, plan.cluster), facts["speed_from"]
+    work, source = plan.hours, plan.facts["speed_from"]
     if not plan.cluster.gpus_per_node:
         return f"about {sum(work.values()):.2g} hours of training in all ({source})"
     hours = sum(each * processes for processes, each in work.items())
-    if speed_is_assumed(facts):
+    if speed_is_assumed(plan.facts):
         source = f"assuming {GPU_FLOPS / 1e12:.0f} TFLOP/s per GPU; known better after a trial"
     return f"about {hours:.2g} GPU-hours of training ({source})"

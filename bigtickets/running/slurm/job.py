@@ -19,10 +19,12 @@ from bigtickets.running.signals import Stop
 from bigtickets.running.slurm import journal
 from bigtickets.running.slurm.commands import goes_on
 from bigtickets.running.slurm.submission import alone, look, send
+from bigtickets.running.slurm.work import processes_of
 from bigtickets.running.view import StudyView
 from bigtickets.study.claims import STALE_AFTER_S, read_claims
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.reader import read_study
+from bigtickets.study.spec import StudySpec
 from bigtickets.study.state import done_ids, read_state
 
 PATIENCE_S = 1.5 * STALE_AFTER_S
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--attempt", default="0", help="its life and try: 0-0")
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--node", type=int, default=0, help="which of them this is, from 0")
-    parser.add_argument("--meet", default="", help="host:port where nodes meet")
+    parser.add_argument("--head", default="localhost", help="the first of them")
     parser.add_argument("--cpus", type=int, default=1, help="of this node")
     parser.add_argument("--until", type=float, help="stop then, in seconds since the epoch")
     return parser
@@ -81,7 +83,8 @@ def _slots(options: argparse.Namespace) -> None:
     stop.install()
     watch = _Watch(folder, options)
     try:
-        run_slots(folder, groups(folder, options), stop, watch.look)
+        threads = threads_of(read_study(folder.study_yaml), options)
+        run_slots(folder, groups(folder, options, threads), stop, watch.look)
     finally:
         watch.close()
     if options.node:
@@ -92,7 +95,14 @@ def _slots(options: argparse.Namespace) -> None:
         raise Interrupted("stopped before the time limit")
 
 
-def groups(folder: RunFolder, options: argparse.Namespace) -> list[Slot]:
+def threads_of(study: StudySpec, options: argparse.Namespace) -> int:
+    """CPU threads of one rank: as the study says, or its share of the job's CPUs."""
+    asked = {processes_of(model): model.execution.threads for model in study.models}
+    threads = asked.get(options.processes, "auto")
+    return max(1, options.cpus // options.per_node) if threads == "auto" else threads
+
+
+def groups(folder: RunFolder, options: argparse.Namespace, threads: int) -> list[Slot]:
     """The groups of ranks of this node, side by side; or its part of one that spans nodes."""
     local = options.per_node // options.groups
     worker = ["--processes", str(options.processes), "--patience", str(PATIENCE_S)]
@@ -103,21 +113,18 @@ def groups(folder: RunFolder, options: argparse.Namespace) -> list[Slot]:
         Slot(
             number=number,
             processes=local,
-            threads=max(1, options.cpus // options.per_node),
+            threads=threads,
             log=folder.logs / f"worker-{options.job}-{number}{node}.log",
             worker=tuple(worker),
-            meeting=_meeting(options) if options.nodes > 1 else (),
+            over_nodes=_over_nodes(options) if options.nodes > 1 else (),
         )
         for number in range(options.groups)
     ]
 
 
-def _meeting(options: argparse.Namespace) -> tuple[str, ...]:
-    """Torchruns of one job meet on its first node, under a name that no other life of it has."""
-    return (
-        *("--nnodes", str(options.nodes), "--rdzv_backend", "c10d"),
-        *("--rdzv_endpoint", options.meet, "--rdzv_id", f"{options.job}-{options.attempt}"),
-    )
+def _over_nodes(options: argparse.Namespace) -> tuple[str, ...]:
+    """The nodes of a job meet on its first one, under a name that no other life of it has."""
+    return ("--job", f"{options.job}-{options.attempt}", "--master-addr", options.head)
 
 
 class Terminated(BigticketsError):

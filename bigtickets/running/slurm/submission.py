@@ -5,12 +5,15 @@ import os
 import shlex
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bigtickets.errors import BigticketsError, InputError
 from bigtickets.files import write_bytes
+from bigtickets.running.planning import plan_facts
 from bigtickets.running.slurm import journal
 from bigtickets.running.slurm.argv import Call, environment, sbatch_argv
 from bigtickets.running.slurm.chain import SLOTS, Job, chain
@@ -20,7 +23,7 @@ from bigtickets.running.slurm.limits import Limits, one_line, read_limits
 from bigtickets.running.slurm.queue import QueuedJob, live_uids, query
 from bigtickets.running.slurm.refusals import explain, is_limit, is_unclear
 from bigtickets.running.slurm.work import Left, hours_left, steps_left, troubled_hosts
-from bigtickets.study.claims import Claims, new_owner
+from bigtickets.study.claims import HEARTBEAT_S, Claims, new_owner
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.spec import StudySpec
 from bigtickets.study.state import done_ids
@@ -43,6 +46,11 @@ class Submission:
     """Steps that no live job covers."""
     jobs: list[Job]
     exclude: tuple[str, ...]
+    """Nodes on which a trial met trouble."""
+    facts: dict[str, Any]
+    """Those of `plan`."""
+    hours: dict[int, float]
+    """Left to train, of one group, by its number of processes."""
 
 
 def survey(
@@ -56,10 +64,13 @@ def survey(
     covered = journal.covered(folder, live, left)
     new = [item for item in left if item[0].id not in covered]
     queued = sum(entry.elements for entry in live)
-    jobs = chain(new, hours_left(study, folder, cluster), cluster, limits, queued)
+    facts = plan_facts(study, folder)
+    hours = hours_left(study, facts, cluster)
+    jobs = chain(new, hours, cluster, limits, queued)
     if not jobs and live and not any(entry.stage == "finish" for entry in live):
         jobs = [Job("finish")]  # a submission ended between its arrays and this
-    return Submission(study, cluster, folder, live, new, jobs, troubled_hosts(folder))
+    exclude = troubled_hosts(folder)
+    return Submission(study, cluster, folder, live, new, jobs, exclude, facts, hours)
 
 
 def reconcile(folder: RunFolder, found: list[QueuedJob]) -> None:
@@ -173,11 +184,23 @@ def alone(folder: RunFolder) -> Iterator[bool]:
     """Whether this process is the only one that submits jobs of this run."""
     claims = Claims(folder.slurm / "claims", new_owner())
     claim = claims.take(CLAIM)
+    if claim is None:
+        yield False
+        return
+    over = threading.Event()
+
+    def beat() -> None:  # sbatch may hang for longer than a silent owner counts as alive
+        while not over.wait(HEARTBEAT_S):
+            claims.beat(claim)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
     try:
-        yield claim is not None
+        yield True
     finally:
-        if claim is not None:
-            claims.forget(CLAIM)
+        over.set()
+        thread.join()
+        claims.forget(CLAIM)
 
 
 def keep_cluster(folder: RunFolder, path: Path) -> None:

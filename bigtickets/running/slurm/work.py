@@ -4,7 +4,6 @@ from collections import defaultdict
 from typing import Any
 
 from bigtickets.errors import BigticketsError
-from bigtickets.running.planning import plan_facts
 from bigtickets.running.slurm.cluster import Cluster
 from bigtickets.running.slurm.limits import ask
 from bigtickets.study.claims import read_claims, tried_again
@@ -45,9 +44,11 @@ def steps_left(study: StudySpec, folder: RunFolder) -> Left:
     return left
 
 
-def hours_left(study: StudySpec, folder: RunFolder, cluster: Cluster) -> dict[int, float]:
-    """Hours of one group per number of processes, after the speed of the trials done, if any."""
-    facts = plan_facts(study, folder)
+def hours_left(study: StudySpec, facts: dict[str, Any], cluster: Cluster) -> dict[int, float]:
+    """Hours of one group per number of processes, after the speed of the trials done, if any.
+
+    `facts`: those of `plan`.
+    """
     models = {model.name: processes_of(model) for model in study.models}
     flops: dict[int, float] = defaultdict(float)
     for cost in facts["models"]:
