@@ -1,5 +1,6 @@
 """A trial before its first step: the network with its ticket applied, data, engine."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from bigtickets.errors import InputError
-from bigtickets.files import read_json
+from bigtickets.files import read_json, sha256_file
 from bigtickets.running.context import Context
 from bigtickets.study.steps import Step
 from bigtickets.tickets.families import forward_flops, prunable_weights
@@ -27,6 +28,7 @@ from bigtickets.training.hollow import (
     stored_source,
 )
 from bigtickets.training.models import Values, load_model, random_values, randomize
+from bigtickets.training.ranks import Ranks
 from bigtickets.training.schedule import total_steps
 from bigtickets.training.splits import Split, load_record, load_split, subset
 
@@ -57,6 +59,9 @@ def prepare_trial(context: Context, step: Step, stored: Path | None = None) -> P
     record = load_record(data)
     train_split = load_split(data, "train")
     ticket = _ticket(context, step)
+    _check_same(
+        context.ranks, data, sha256_file(data / "record.json"), ticket.hash if ticket else None
+    )
     build = _hollow if model.execution.zero == 3 else _loaded
     network, values, dense_parameters = build(context, step, record["outputs"], ticket, stored)
     shapes = model_shapes(network)
@@ -135,6 +140,15 @@ def _ticket(context: Context, step: Step) -> Ticket | None:
         return None
     path = context.folder.ticket(step.ticket)
     return Ticket.from_json(read_json(path), str(path))
+
+
+def _check_same(ranks: Ranks, data: Path, digest: str, ticket: str | None) -> None:
+    """InputError where this rank sees other files than the first: a folder that is not shared."""
+    if ranks.from_first([digest, ticket]) != [digest, ticket]:
+        raise InputError(
+            f"rank {ranks.rank} on {socket.gethostname()} sees other files than the first rank in "
+            f"{data.parent.parent}; the run folder must be one that all nodes share"
+        )
 
 
 def _loaded(

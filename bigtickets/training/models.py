@@ -154,7 +154,10 @@ def check_loaded(model: ModelSpec, network: PreTrainedModel, missing: Iterable[s
 
 
 def load_error(model: ModelSpec, error: Exception) -> Exception:
+    """What went wrong, for the user: a damaged file, a wrong study, or too little memory."""
     first = str(error).strip().splitlines()[0][:300]
+    if "allocate memory" in first:
+        return MemoryError(f"{model.name}: {first}")
     if Path(model.path).is_dir() and type(error).__name__ in ("SafetensorError", "RuntimeError"):
         return DamagedError(f"{model.path}: the weights of model {model.name} do not load: {first}")
     return InputError(f"model {model.name} ({model.path}) does not load: {first}")

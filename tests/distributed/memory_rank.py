@@ -9,6 +9,7 @@ import gc
 import json
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,19 @@ from bigtickets.study.spec import ExecutionSpec, ModelSpec
 from bigtickets.tickets.importance import ImportancePass
 from bigtickets.tickets.surgery import selections, shrink
 from bigtickets.training.engine import scoring_network
-from bigtickets.training.hollow import Source, Values, hollow_model, names_of, pretrained_source
+from bigtickets.training.hollow import (
+    Source,
+    Values,
+    fill,
+    hollow_model,
+    names_of,
+    pretrained_source,
+)
 from bigtickets.training.models import load_model
 from bigtickets.training.ranks import Ranks, process_group
 
 SHARE = 0.8
+IDS_BT, LABELS_B = torch.arange(2, 18).view(2, 8), torch.tensor([0, 1])
 
 
 def sharded(model: ModelSpec, kept: dict | None, ranks: Ranks) -> tuple[PreTrainedModel, Values]:
@@ -39,28 +48,25 @@ def sharded(model: ModelSpec, kept: dict | None, ranks: Ranks) -> tuple[PreTrain
 
 def in_parts(model: ModelSpec, ranks: Ranks) -> dict[str, list[float]]:
     """Score the dense model, and run one that lost half of its units while it was read."""
-    ids_BT, labels_B = torch.arange(2, 18).view(2, 8), torch.tensor([0, 1])
+    scores = dense_scores(model, ranks)
+    gc.collect()
+    half = {unit: np.indices(mean_LN.shape)[1] % 2 == 0 for unit, mean_LN in scores.items()}
+    network, values = sharded(model, half, ranks)
+    with scoring_network(network, values, model.execution, ranks) as network, torch.no_grad():
+        logits = network(IDS_BT).logits.tolist()
+    return {"heads": scores["heads"].ravel().tolist(), "logits": logits}
+
+
+def dense_scores(model: ModelSpec, ranks: Ranks) -> dict[str, np.ndarray]:
+    """Mean scores, L x N per unit type."""
     network, values = sharded(model, None, ranks)
-    shapes = network.config
     with (
         scoring_network(network, values, model.execution, ranks) as network,
         ImportancePass(network, device=ranks.device) as scoring,
     ):
-        loss_B = cross_entropy(network(ids_BT).logits, labels_B, reduction="none")
+        loss_B = cross_entropy(network(IDS_BT).logits, LABELS_B, reduction="none")
         scoring.add(loss_B, torch.ones(2))
-    scores = scoring.scores()
-    del network, values, scoring
-    gc.collect()
-    layers = shapes.num_hidden_layers
-    heads, neurons = shapes.num_attention_heads, shapes.intermediate_size
-    half = {
-        "heads": np.arange(heads)[None].repeat(layers, 0) % 2 == 0,
-        "neurons": np.arange(neurons)[None].repeat(layers, 0) % 2 == 0,
-    }
-    network, values = sharded(model, half, ranks)
-    with scoring_network(network, values, model.execution, ranks) as network, torch.no_grad():
-        logits = network(ids_BT).logits.tolist()
-    return {"heads": scores.mean()["heads"].ravel().tolist(), "logits": logits}
+    return scoring.scores().mean()
 
 
 def limit(extra: int) -> None:
@@ -76,13 +82,22 @@ def no_limit() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def fails_whole(model: ModelSpec) -> bool:
-    """Whether loading it the plain way runs out of memory."""
+def fails_whole(model: ModelSpec, load: Callable[[ModelSpec], object]) -> bool:
+    """Whether a way of loading it whole runs out of memory."""
     try:
-        load_model(model, 2, 0)
+        load(model)
     except (MemoryError, RuntimeError) as error:
         return isinstance(error, MemoryError) or "allocate memory" in str(error)
+    finally:
+        gc.collect()
     return False
+
+
+def read_whole(model: ModelSpec) -> PreTrainedModel:
+    """As sharding reads it, but all of it kept here."""
+    network = hollow_model(model, 2)
+    fill(network, pretrained_source(model, network, 2, 0).values(names_of(network), {}))
+    return network
 
 
 def main(folder: str, engine: str, out: Path, ranks: Ranks) -> None:
@@ -92,7 +107,7 @@ def main(folder: str, engine: str, out: Path, ranks: Ranks) -> None:
     in_parts(dataclasses.replace(model, path=f"{folder}-tiny"), ranks)  # all is loaded and built
     limit(int(SHARE * size))
     found = in_parts(model, ranks)
-    failed = fails_whole(model)
+    failed = fails_whole(model, read_whole) and fails_whole(model, lambda m: load_model(m, 2, 0))
     no_limit()
     everywhere = not ranks.any(not failed)[0]
     if ranks.first:
