@@ -8,7 +8,13 @@ from bigtickets.running.context import Context, commit
 from bigtickets.running.dense import keep_weights
 from bigtickets.running.prepared import build_run, prepare_trial
 from bigtickets.running.records import write_record
-from bigtickets.running.results import Predictions, link_events, trial_result, write_results
+from bigtickets.running.results import (
+    Predictions,
+    link_events,
+    peak_memory,
+    trial_result,
+    write_results,
+)
 from bigtickets.study.claims import Claim
 from bigtickets.study.steps import Step
 from bigtickets.training import loop
@@ -40,10 +46,11 @@ def run_trial(context: Context, step: Step, claim: Claim) -> bool:
         "eval_s": evaluated_s,
         "total_s": time.monotonic() - started,
     }
+    memory_gb = peak_memory(context.ranks)
     if not context.ranks.first:
         return True
     # Every rank has all predictions; a metric module's code need run on one only.
-    result = trial_result(context, step, prepared, progress, predictions, timings)
+    result = trial_result(context, step, prepared, progress, predictions, timings, memory_gb)
     write_results(attempt, progress.step, predictions, result)
     write_record(context, step, claim, attempt, result)
     final = context.folder.trial(step.id)
