@@ -110,22 +110,44 @@ class Engine:
 
     def set_state(self, read: Callable[[str], Tensor], steps_done: int) -> None:
         """Put back what `state` gave, by name, from a run that had done `steps_done` steps."""
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
         if self.stage > 0:
             self._link_moments()
         for name, parameter in self._named():
+            values = {part: read(f"{part}.{name}") for part in PARTS}
             if self.stage == 0:
-                parameter.data.copy_(read(f"weight.{name}"))
-                moments = {m: read(f"{m}.{name}").to(parameter.device) for m in MOMENTS}
+                parameter.data.copy_(values.pop("weight"))
+                moments = {m: value.to(parameter.device) for m, value in values.items()}
                 self._optimizer.state[parameter] = {"step": _step_tensor(steps_done), **moments}
-                continue
-            safe_set_full_fp32_param(parameter, read(f"weight.{name}"))
-            for m in MOMENTS:
-                safe_set_full_optimizer_state(parameter, read(f"{m}.{name}"), m)
+            elif self.stage == 3:
+                self._set_own_part(parameter, values)
+            else:
+                _set_whole(parameter, values)
+        if self.stage in (1, 2):
+            self._optimizer.update_lp_params()
         if self.stage > 0:
             for state in self._optimizer.optimizer.state.values():
                 state["step"] = _step_tensor(steps_done)
+
+    def _set_own_part(self, parameter: Any, values: dict[str, Tensor]) -> None:
+        """At ZeRO-3: what this rank keeps of a parameter, of which the last may be filled up.
+
+        DeepSpeed's way for whole values fails where the ranks' parts are not equal, and leaves the
+        weights that the next forward reads as they were.
+        """
+        from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
+
+        size = parameter.ds_tensor.numel()
+        start = self.ranks.rank * size
+        for part, value in values.items():
+            filled = functional.pad(
+                value.flatten(), (0, size * self.ranks.world_size - value.numel())
+            )
+            own = filled.narrow(0, start, size)
+            if part == "weight":
+                safe_set_local_fp32_param(parameter, own)
+                parameter.ds_tensor.data.copy_(own)
+            else:
+                safe_set_local_optimizer_state(parameter, own, part)
 
     def _named(self) -> list[tuple[str, nn.Parameter]]:
         return list(self.module.named_parameters())
@@ -247,6 +269,17 @@ def _tidy() -> None:
 def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
     """Of the whole parameter: at ZeRO-3 it is flat or empty."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def _set_whole(parameter: nn.Parameter, values: dict[str, Tensor]) -> None:
+    """At ZeRO-1 and 2: DeepSpeed takes this rank's part of each."""
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+    for part, value in values.items():
+        if part == "weight":
+            safe_set_full_fp32_param(parameter, value)
+        else:
+            safe_set_full_optimizer_state(parameter, value, part)
 
 
 def _step_tensor(steps: int) -> Tensor:

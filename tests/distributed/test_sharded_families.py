@@ -1,0 +1,67 @@
+"""Sharded over two ranks: every family's scores and losses, and training that changes its stage."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from tiny_models import FAMILIES, tiny
+
+pytestmark = pytest.mark.distributed
+ROOT = Path(__file__).parents[2]
+TEXT = [family for family in FAMILIES if family != "vit"]
+
+
+def engines(folder: Path) -> list[str]:
+    """ZeRO 3 that shares out small weights too, without and with offload."""
+    paths = []
+    for name in ("zero3", "zero3_offload"):
+        config = json.loads((ROOT / "ds_configs" / f"{name}.json").read_text())
+        config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        (folder / f"{name}.json").write_text(json.dumps(config))
+        paths.append(str(folder / f"{name}.json"))
+    return paths
+
+
+def launch(script: str, *words: str) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", str(Path(__file__).with_name(script)), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+
+
+def test_every_family_is_the_same_when_it_is_sharded(tmp_path: Path) -> None:
+    for family in TEXT:
+        tiny(family, dtype=torch.float32).save_pretrained(tmp_path / "models" / family)
+    out = tmp_path / "found.json"
+    launch("families_rank.py", str(tmp_path / "models"), engines(tmp_path)[0], str(out))
+    found = json.loads(out.read_text())
+    assert set(found) == set(TEXT)
+    for family, (whole, sharded) in found.items():
+        assert whole["losses"][1] < whole["losses"][0], family
+        np.testing.assert_allclose(sharded["losses"], whole["losses"], rtol=1e-5, err_msg=family)
+        for unit in ("heads", "neurons"):
+            # The least scores are differences of large numbers.
+            least = 1e-6 * max(whole[unit])
+            np.testing.assert_allclose(
+                sharded[unit], whole[unit], rtol=1e-5, atol=least, err_msg=f"{family} {unit}"
+            )
+
+
+def test_training_goes_on_at_another_stage(tmp_path: Path) -> None:
+    tiny("bert", dtype=torch.float32).save_pretrained(tmp_path / "model")
+    out = tmp_path / "found.json"
+    launch("resume_rank.py", str(tmp_path / "model"), *engines(tmp_path), str(out))
+    found = json.loads(out.read_text())
+    through = found.pop("through")
+    assert len(found) == 5
+    assert through[3] < through[0]
+    for pair, losses in found.items():
+        np.testing.assert_allclose(losses, through, rtol=1e-5, err_msg=pair)
