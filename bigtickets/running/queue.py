@@ -6,7 +6,7 @@ then taken from the line, each with a look at its own files only, until the line
 
 import random
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Literal
@@ -17,6 +17,7 @@ from bigtickets.study.state import done_ids
 from bigtickets.study.steps import Step
 
 POLL_S = 0.5
+MOST_PAUSE_S = 10.0
 LOOK_EVERY_S = 30.0
 """A line older than that is made anew: steps were done, given back or lost meanwhile."""
 FEW = 200
@@ -35,6 +36,13 @@ class Queue:
     def __init__(self, context: Context, chosen: Iterable[str]) -> None:
         self._context = context
         self._left = {step_id: context.steps[step_id] for step_id in chosen}
+        self._place = {step_id: place for place, step_id in enumerate(self._left)}
+        self._ready = {i: s for i, s in self._left.items() if not s.needs}
+        self._after: dict[str, list[Step]] = defaultdict(list)
+        """Steps by a step that they need."""
+        for step in self._left.values():
+            for need in step.needs:
+                self._after[need].append(step)
         self._done: set[str] = set()
         self._failed: dict[str, int] = {}
         """Attempts that failed for good."""
@@ -63,7 +71,7 @@ class Queue:
             while self._line:
                 if claim := self._take(self._line.popleft(), fits):
                     return claim
-        self.pause_s = max(POLL_S, 10 * (time.monotonic() - started))
+        self.pause_s = min(MOST_PAUSE_S, max(POLL_S, 10 * (time.monotonic() - started)))
         if self._late:
             return "late"
         return "wait" if self._waiting else "none"
@@ -72,24 +80,36 @@ class Queue:
         """Line up what can be taken: claimed steps first, as they may be given back or lost."""
         self._looked_at = time.monotonic()
         self._waiting = self._late = False
-        self._leave_done()
+        self._learn(self._newly_done())
         claims = newest_attempts(self._context.folder.claims)
-        ready = [s for s in self._left.values() if self._done.issuperset(s.needs)]
-        fresh = [s for s in ready if s.id not in claims]
-        again = [s for s in ready if self._failed.get(s.id, 0) < claims.get(s.id, 0)]
+        fresh = [s for i, s in self._ready.items() if i not in claims]
+        again = [
+            self._ready[i]
+            for i, attempt in claims.items()
+            if i in self._ready and self._failed.get(i, 0) < attempt
+        ]
         self._unsure = bool(fresh) and len(again) > AGAIN
         self._line.extend(random.sample(again, AGAIN) if self._unsure else again)
+        fresh.sort(key=lambda s: self._place[s.id])
         for _, group in groupby(fresh, lambda s: s.step):
             self._line.extend(_spread(list(group)))
 
-    def _leave_done(self) -> None:
-        """Learn what is done, and leave that out from now on."""
+    def _newly_done(self) -> set[str]:
+        """What has been finished since the last look, as far as it matters here."""
         if len(self._left) > FEW:
-            self._done |= done_ids(self._context.folder)
-        else:
-            asked = {i for s in self._left.values() for i in (s.id, *s.needs)} - self._done
-            self._done |= {i for i in asked if self._context.done(i)}
-        self._left = {i: s for i, s in self._left.items() if i not in self._done}
+            return done_ids(self._context.folder) - self._done
+        asked = {i for s in self._left.values() for i in (s.id, *s.needs)} - self._done
+        return {i for i in asked if self._context.done(i)}
+
+    def _learn(self, done: set[str]) -> None:
+        """Leave out what is done, and note what waited for it: the rest is not looked at."""
+        self._done |= done
+        for step_id in done:
+            self._left.pop(step_id, None)
+            self._ready.pop(step_id, None)
+        for step in (s for need in done for s in self._after.pop(need, ())):
+            if step.id in self._left and self._done.issuperset(step.needs):
+                self._ready[step.id] = step
 
     def _take(self, step: Step, fits: Callable[[Step], bool]) -> Claim | None:
         if self._context.done(step.id):

@@ -76,7 +76,8 @@ def _no_collection() -> Iterator[None]:
 
 
 def _step(line: dict[str, Any]) -> Step:
-    return Step(**{**line, "needs": tuple(line["needs"])})
+    line["needs"] = tuple(line["needs"])
+    return Step(**line)
 
 
 def done_ids(folder: RunFolder) -> set[str]:
@@ -93,10 +94,7 @@ def done_ids(folder: RunFolder) -> set[str]:
 def read_state(folder: RunFolder) -> RunState:
     """The state of every step: done, being worked on, failed, blocked by a failure, or waiting."""
     steps, done, claims = read_manifest(folder), done_ids(folder), read_claims(folder.claims)
-    states: dict[str, StepState] = {}
-    # Dependencies are resolved first: the manifest's order is not always theirs.
-    for step in sorted(steps, key=lambda s: ("data", "trial", "scores", "ticket").index(s.step)):
-        states[step.id] = _state(step, done, claims)
+    states = {step.id: _state(step, done, claims) for step in steps}
     for _ in range(3):  # data -> dense -> scores -> ticket -> trial
         for step in steps if "failed" in states.values() else ():
             stuck = any(states.get(need) in ("failed", "blocked") for need in step.needs)

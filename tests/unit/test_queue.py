@@ -101,12 +101,13 @@ def test_nothing_is_overlooked_among_many_claimed_steps(
         if step.step == "data":
             finish(context, step)
     free, *others = [s.id for s in STEPS.values() if s.step == "trial"]
-    monkeypatch.setattr(Queue, "_leave_done", lambda queue: queue._done.update(STEPS))
+    monkeypatch.setattr(Queue, "_newly_done", lambda queue: set())
     for step_id in others[:-1]:
         claim = context.claims.take(step_id)
         assert claim is not None
         context.claims.release(claim, *(() if step_id == others[1] else ("input", "bad")))
     queue = Queue(context, [free, *others[:-1]])
+    queue._ready.update({i: STEPS[i] for i in (free, *others[:-1])})
     found = {claim.step_id for _ in range(2) if isinstance(claim := queue.next(anything), Claim)}
     assert found == {free, others[1]}
     assert queue.next(anything) == "wait"
