@@ -41,8 +41,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, network: list[Machine]) -> Pa
 
 
 def all_end(code: int, *started: Started) -> None:
-    for each in started:
-        assert each.ended() == code, each.said()
+    ended = [each.ended() for each in started]
+    assert ended == [code] * len(started), "\n".join(each.said() for each in started)
 
 
 def results(run: Path) -> dict[str, np.ndarray]:
