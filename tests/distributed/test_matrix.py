@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matrix_rank import FEW, ways
-from small_study import write_data, write_model, write_study
+from small_study import HANG_S, write_data, write_model, write_study
 
 from bigtickets.running.single import Wanted, run_single
 from bigtickets.study.spec import TicketsSpec
@@ -54,7 +54,7 @@ def launch(root: Path, ranks: int) -> None:
     command += ["--nproc_per_node", str(ranks), str(SCRIPT), str(root)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, timeout=540
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=HANG_S
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
 

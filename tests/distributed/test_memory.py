@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_study import write_model
+from small_study import HANG_S, write_model
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertModel
 
@@ -57,7 +57,7 @@ def test_a_model_bigger_than_a_ranks_memory(tmp_path: Path) -> None:
     command += [str(engine_file(tmp_path / "engine.json")), str(out)]
     # glibc keeps what is freed in pieces of up to 32 MiB: a layer's weights would stay for ever.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(MIB)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     found = json.loads(out.read_text())
     assert found["bytes"] > 200 * MIB

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_study import HANG_S
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from tiny_models import FAMILIES, tiny
@@ -33,7 +34,7 @@ def launch(script: str, *words: str) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", "2", str(Path(__file__).with_name(script)), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
 
 

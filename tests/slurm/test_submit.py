@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster import Cluster
-from small_study import records, write_study
+from small_study import HANG_S, records, write_study
 
 pytestmark = pytest.mark.slurm
 LIMITS = {"time": "0:10:00", "cpus": 1, "memory_gb": 1, "save_seconds": 30}
@@ -24,7 +24,7 @@ def bigtickets(cluster: Cluster, cwd: Path, *words: object, code: int = 0) -> st
         env={**cluster.environment, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_S,
     )
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout + result.stderr

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_study import HANG_S
 
 pytestmark = pytest.mark.study
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ def test_many_workers_run_every_step_exactly_once(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "445 steps, 240 of them trials" in done.stdout

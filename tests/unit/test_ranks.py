@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_study import HANG_S
 
 from bigtickets.environment import Place, place, speaks
 from bigtickets.errors import InputError, Interrupted
@@ -133,7 +134,7 @@ time.sleep({sleep})
 def test_a_rank_ends_when_another_is_lost(said: str, sleep: int, code: int, text: str) -> None:
     program = LONELY.format(said=said, sleep=sleep)
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=HANG_S
     )
     assert result.returncode == code, result.stderr
     assert text in result.stderr

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_study import HANG_S
 from test_steps import STUDY
 
 from bigtickets.running.local import worker_command
@@ -109,7 +110,7 @@ def run_script(folder: Path, code: int, *words: str, **environment: str) -> tupl
         **environment,
     }
     result = subprocess.run(
-        ["bash", script(), *words], env=own, capture_output=True, text=True, timeout=60
+        ["bash", script(), *words], env=own, capture_output=True, text=True, timeout=HANG_S
     )
     return result.returncode, calls.read_text().splitlines()
 
