@@ -37,9 +37,9 @@ from bigtickets.analysis.table import read_table, write_tables
 from bigtickets.files import write_json
 from bigtickets.running import worker
 from bigtickets.running.context import Context, commit
-from bigtickets.running.planning import plan
 from bigtickets.running.signals import Stop
-from bigtickets.running.watching import status
+from bigtickets.running.sizes.planning import plan
+from bigtickets.running.watching.status import status
 from bigtickets.study.claims import Claim, Claims, new_owner
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.reader import read_study

@@ -25,7 +25,7 @@ import torch
 import yaml
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from bigtickets.running.memory import CPU_CONSTANT, GIB, Layout, memory_of
+from bigtickets.running.sizes.memory import CPU_CONSTANT, GIB, Layout, memory_of
 from bigtickets.study.spec import ExecutionSpec, TrainingSpec
 
 SHAPES: dict[str, dict[str, int]] = {

@@ -266,7 +266,7 @@ def batches(
 
 
 def ours(model: BertForSequenceClassification, work: list[tuple], ranks: Ranks) -> None:
-    """As `running/scoring.py` does it."""
+    """As `running/steps/scoring.py` does it."""
     with ImportancePass(model, device=ranks.device) as scoring:
         for inputs, labels_B, weight_B in work:
             ranks.any(False)

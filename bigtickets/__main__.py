@@ -3,7 +3,7 @@
 import sys
 
 from bigtickets.cli import main
-from bigtickets.running.exit_codes import run_rank
+from bigtickets.running.groups.exit_codes import run_rank
 
 if __name__ == "__main__":
     sys.exit(run_rank(main))

@@ -163,7 +163,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from bigtickets.running.planning import machine_asked, plan
+    from bigtickets.running.sizes.planning import machine_asked, plan
 
     machine = machine_asked(options.gpu_memory, options.gpus_per_node)
     plan(options.study, options.out, options.json, machine)
@@ -188,13 +188,13 @@ def _cancel(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from bigtickets.running.watching import status
+    from bigtickets.running.watching.status import status
 
     status(options.run, options.json, options.watch)
 
 
 def _logs(options: argparse.Namespace) -> None:
-    from bigtickets.running.logs import logs
+    from bigtickets.running.watching.logs import logs
 
     logs(options.run, options.trial, options.follow)
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from bigtickets.running.launcher import main
+from bigtickets.running.groups.launcher import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from bigtickets.running.exit_codes import run_rank
+from bigtickets.running.groups.exit_codes import run_rank
 from bigtickets.running.worker import main
 
 if __name__ == "__main__":

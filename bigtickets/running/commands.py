@@ -10,12 +10,12 @@ from pathlib import Path
 from bigtickets.environment import speaks
 from bigtickets.errors import BigticketsError, InputError, Interrupted, TrialsFailed
 from bigtickets.running import local
-from bigtickets.running.logs import find_step
-from bigtickets.running.machine import this_machine
-from bigtickets.running.progress import Progress
 from bigtickets.running.signals import Stop
-from bigtickets.running.sizing import Machine, resolve
-from bigtickets.running.view import StudyView
+from bigtickets.running.sizes.machine import this_machine
+from bigtickets.running.sizes.sizing import Machine, resolve
+from bigtickets.running.watching.logs import find_step
+from bigtickets.running.watching.progress import Progress
+from bigtickets.running.watching.view import StudyView
 from bigtickets.running.words import command, go_on, run_again
 from bigtickets.study.claims import Claims, new_owner
 from bigtickets.study.folder import RunFolder, open_run
@@ -109,8 +109,12 @@ def prepare(
     _check_folder(folder, study)
     print(f"study {study.study} in {folder.root}: checking models and data", flush=True)
     # Torch and its company take seconds to import: bad keys are told before.
-    from bigtickets.running.metric_scripts import check_scripts, fetch_hub_scripts, keep_scripts
     from bigtickets.running.prefetch import check_models, fetch_hub_models, prepare_data
+    from bigtickets.running.steps.metric_scripts import (
+        check_scripts,
+        fetch_hub_scripts,
+        keep_scripts,
+    )
 
     study = pinned(study, fetch_hub_models(study.models, say))
     if fetch_hub_scripts(study.tasks, say):

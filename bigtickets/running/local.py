@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bigtickets.errors import BigticketsError, InputError
-from bigtickets.running.launching import (
+from bigtickets.running.groups.launching import (
     OFFLINE,
     ask_to_stop,
     group_environment,
@@ -100,7 +100,7 @@ def worker_command(folder: RunFolder, slot: Slot) -> list[str]:
     words = [str(folder.root), "--worker-log", slot.log.name, *slot.worker]
     if slot.over_nodes:
         node = [*slot.over_nodes, "--nproc-per-node", str(slot.processes)]
-        return [sys.executable, "-m", "bigtickets.running.launcher", *node, "worker", *words]
+        return [sys.executable, "-m", "bigtickets.running.groups.launcher", *node, "worker", *words]
     return standalone_command(slot.processes, ["-m", "bigtickets.running.worker", *words])
 
 

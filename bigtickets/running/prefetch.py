@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bigtickets.errors import InputError
 from bigtickets.running.context import Context
-from bigtickets.running.metric_scripts import try_scripts
+from bigtickets.running.steps.metric_scripts import try_scripts
 from bigtickets.study.claims import Claim
 from bigtickets.study.fingerprint import model_config
 from bigtickets.study.folder import RunFolder

@@ -25,14 +25,14 @@ from bigtickets.errors import BigticketsError, DamagedError, InputError, Interru
 from bigtickets.files import read_json
 from bigtickets.running.commands import guarded
 from bigtickets.running.context import Context
-from bigtickets.running.cutting import run_ticket
-from bigtickets.running.exit_codes import leave_code, run_rank
-from bigtickets.running.logs import MARK
+from bigtickets.running.groups.exit_codes import leave_code, run_rank
 from bigtickets.running.prefetch import run_data
 from bigtickets.running.queue import Queue
-from bigtickets.running.scoring import run_scores
 from bigtickets.running.signals import Stop, parent_gone
-from bigtickets.running.trial import run_trial
+from bigtickets.running.steps.cutting import run_ticket
+from bigtickets.running.steps.scoring import run_scores
+from bigtickets.running.steps.trial import run_trial
+from bigtickets.running.watching.logs import MARK
 from bigtickets.study.claims import HEARTBEAT_S, Claim, Claims, FailureClass, new_owner
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.lives import Diary, Life

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from bigtickets.running.context import Context
-from bigtickets.running.prepared import build_run, prepare_trial
-from bigtickets.running.results import peak_memory
-from bigtickets.running.scoring import score
 from bigtickets.running.signals import Stop
+from bigtickets.running.steps.prepared import build_run, prepare_trial
+from bigtickets.running.steps.results import peak_memory
+from bigtickets.running.steps.scoring import score
 from bigtickets.running.worker import make_context
 from bigtickets.study.folder import open_run
 from bigtickets.study.spec import ExecutionSpec

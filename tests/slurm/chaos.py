@@ -12,7 +12,7 @@ import psutil
 from cluster import Cluster
 from small_study import records, write_study
 
-from bigtickets.running.logs import MARK
+from bigtickets.running.watching.logs import MARK
 
 PARTITION = "low"
 """Where the study runs: jobs of `high` push its jobs aside."""

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,10 @@ def test_nothing_dangerous() -> None:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             code = line.split("#")[0]
             assert not (pattern.search(code) and '"""' not in code), f"{path}:{number}: {line}"
+
+
+def test_every_package_is_installed() -> None:
+    """Setuptools is given a list, because two of the folders lie outside the package."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert found <= set(listed)

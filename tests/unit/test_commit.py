@@ -10,8 +10,8 @@ from test_steps import STUDY
 from bigtickets.files import write_json
 from bigtickets.running.commands import _sweep
 from bigtickets.running.context import Context, commit
-from bigtickets.running.results import link_events
 from bigtickets.running.signals import Stop
+from bigtickets.running.steps.results import link_events
 from bigtickets.study.claims import Claim, Claims
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.state import read_state, write_run

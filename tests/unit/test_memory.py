@@ -10,15 +10,15 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from bigtickets.running import activations, memory
-from bigtickets.running.activations import (
+from bigtickets.running.sizes import activations, memory
+from bigtickets.running.sizes.activations import (
     kept_per_token,
     layer_of,
     scoring_bytes,
     scoring_tokens,
     training_bytes,
 )
-from bigtickets.running.memory import GIB, Layout, memory_of
+from bigtickets.running.sizes.memory import GIB, Layout, memory_of
 from bigtickets.study.spec import ExecutionSpec, TrainingSpec
 from bigtickets.training.dropout import MaskKey, install_dropout
 from bigtickets.training.hardware import tokens_per_pass

@@ -9,7 +9,7 @@ import yaml
 from metric_scripts import write_f1
 
 from bigtickets.errors import InputError
-from bigtickets.running.metric_scripts import keep_scripts
+from bigtickets.running.steps.metric_scripts import keep_scripts
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.reader import read_study
 from bigtickets.study.spec import StudySpec, TaskSpec

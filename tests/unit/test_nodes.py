@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bigtickets.errors import BigticketsError, InputError, Interrupted
-from bigtickets.running.hostfile import Host, own_line, read_hostfile
-from bigtickets.running.launching import node_command
-from bigtickets.running.meeting import candidates, meeting
-from bigtickets.running.nodes import Asked, Node, find_node
+from bigtickets.running.groups.hostfile import Host, own_line, read_hostfile
+from bigtickets.running.groups.launching import node_command
+from bigtickets.running.groups.meeting import candidates, meeting
+from bigtickets.running.groups.nodes import Asked, Node, find_node
 
 VARIABLES = ("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES")
 SCONTROL = """#!/bin/sh

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bigtickets.errors import InputError
-from bigtickets.running.prepared import _check_same
+from bigtickets.running.steps.prepared import _check_same
 from bigtickets.training.ranks import Ranks
 
 

@@ -9,7 +9,7 @@ from small_study import HANG_S
 
 from bigtickets.environment import Place, place, speaks
 from bigtickets.errors import InputError, Interrupted
-from bigtickets.running.exit_codes import CODES, codes_left, run_rank
+from bigtickets.running.groups.exit_codes import CODES, codes_left, run_rank
 from bigtickets.training import ranks, watch
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", CODES)

@@ -13,8 +13,8 @@ from test_memory import BERT
 
 from bigtickets import cli
 from bigtickets.errors import InputError
-from bigtickets.running.machine import this_machine
-from bigtickets.running.sizing import Machine, choose, choose_cpu, process_counts, resolve
+from bigtickets.running.sizes.machine import this_machine
+from bigtickets.running.sizes.sizing import Machine, choose, choose_cpu, process_counts, resolve
 from bigtickets.running.slurm.cluster import Cluster
 from bigtickets.running.slurm.commands import machine_of
 from bigtickets.study.reader import read_study

@@ -47,7 +47,7 @@ def test_a_group_over_nodes_has_a_name_of_its_own_in_every_life(tmp_path: Path) 
     (slot,) = job.groups(RunFolder(tmp_path), asked, 1)
     assert slot.log.name == "worker-12_3-0-node2.log"
     assert worker_command(RunFolder(tmp_path), slot)[1:] == [
-        *("-m", "bigtickets.running.launcher", "--job", "12_3-1-2", "--master-addr", "n1"),
+        *("-m", "bigtickets.running.groups.launcher", "--job", "12_3-1-2", "--master-addr", "n1"),
         *("--nproc-per-node", "8", "worker", str(tmp_path)),
         *("--worker-log", "worker-12_3-0-node2.log"),
         *("--processes", "32", "--patience", "90.0", "--before-trials"),

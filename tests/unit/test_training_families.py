@@ -9,7 +9,7 @@ from transformers import AutoModel
 
 from bigtickets.errors import InputError
 from bigtickets.running.prefetch import check_models
-from bigtickets.running.prepared import check_tokens
+from bigtickets.running.steps.prepared import check_tokens
 from bigtickets.study.spec import ModelSpec, StudySpec
 from bigtickets.training.dropout import MaskKey, install_dropout
 from bigtickets.training.evaluation import model_inputs

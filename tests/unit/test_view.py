@@ -9,7 +9,7 @@ import pytest
 from bigtickets.analysis import tensorboard
 from bigtickets.errors import InputError
 from bigtickets.files import write_json
-from bigtickets.running import view
+from bigtickets.running.watching import view
 from bigtickets.study.claims import Claims
 from bigtickets.study.folder import RunFolder
 

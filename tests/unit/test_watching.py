@@ -10,7 +10,7 @@ from test_steps import STUDY
 
 from bigtickets.cli import main
 from bigtickets.files import write_json
-from bigtickets.running import logs as module
+from bigtickets.running.watching import logs as module
 from bigtickets.study.claims import RETRIED, Claims
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.lives import Diary, Life, read_lives
@@ -126,7 +126,7 @@ def test_ctrl_c_ends_watching_without_an_error(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bigtickets.running.watching.time.sleep", interrupt)
+    monkeypatch.setattr("bigtickets.running.watching.status.time.sleep", interrupt)
     assert main(["status", str(folder.root), "--watch"]) == 0
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from bigtickets.errors import BigticketsError, InputError
 from bigtickets.files import write_json
 from bigtickets.running.commands import prepare
-from bigtickets.running.memory_table import MOST_NODES
 from bigtickets.running.signals import Stop
-from bigtickets.running.sizing import Machine, resolve
+from bigtickets.running.sizes.memory_table import MOST_NODES
+from bigtickets.running.sizes.sizing import Machine, resolve
 from bigtickets.running.slurm import journal
 from bigtickets.running.slurm.chain import SLOTS, Job
 from bigtickets.running.slurm.cluster import Cluster, read_cluster

@@ -20,7 +20,7 @@ from bigtickets.running.slurm import journal
 from bigtickets.running.slurm.commands import goes_on
 from bigtickets.running.slurm.submission import alone, look, send
 from bigtickets.running.slurm.work import processes_of
-from bigtickets.running.view import StudyView
+from bigtickets.running.watching.view import StudyView
 from bigtickets.study.claims import STALE_AFTER_S, read_claims
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.reader import read_study

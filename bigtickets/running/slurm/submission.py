@@ -13,7 +13,7 @@ from typing import Any
 
 from bigtickets.errors import BigticketsError, InputError
 from bigtickets.files import write_bytes
-from bigtickets.running.planning import plan_facts
+from bigtickets.running.sizes.planning import plan_facts
 from bigtickets.running.slurm import journal
 from bigtickets.running.slurm.argv import Call, environment, sbatch_argv
 from bigtickets.running.slurm.chain import SLOTS, Job, chain

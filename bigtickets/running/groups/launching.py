@@ -12,7 +12,7 @@ from typing import IO
 
 import psutil
 
-from bigtickets.running.nodes import Node
+from bigtickets.running.groups.nodes import Node
 from bigtickets.running.signals import PARENT
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")

@@ -10,7 +10,7 @@ from typing import Any
 
 from bigtickets.errors import BigticketsError
 from bigtickets.running.slurm.queue import job_facts, query
-from bigtickets.running.standing import STATES, over, standing
+from bigtickets.running.watching.standing import STATES, over, standing
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.state import read_state
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bigtickets.files import replacing
 from bigtickets.running.context import Context
-from bigtickets.running.prepared import Prepared
+from bigtickets.running.steps.prepared import Prepared
 from bigtickets.study.steps import Step
 from bigtickets.training import loop
 from bigtickets.training.hardware import peak_flops, peak_memory_gb

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from bigtickets.errors import BigticketsError, InputError
-from bigtickets.running.nodes import Node
+from bigtickets.running.groups.nodes import Node
 
 # Below the range from which systems give ports to outgoing connections.
 FIRST_PORT, PORTS = 20000, 10000

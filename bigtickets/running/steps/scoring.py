@@ -10,12 +10,12 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from bigtickets.errors import InputError
-from bigtickets.running.activations import scoring_tokens
 from bigtickets.running.context import Context, commit
-from bigtickets.running.dense import prepare_dense
-from bigtickets.running.prepared import Prepared, prepare_trial
-from bigtickets.running.records import write_record
-from bigtickets.running.results import forward_flops_of, peak_memory, throughput
+from bigtickets.running.sizes.activations import scoring_tokens
+from bigtickets.running.steps.dense import prepare_dense
+from bigtickets.running.steps.prepared import Prepared, prepare_trial
+from bigtickets.running.steps.records import write_record
+from bigtickets.running.steps.results import forward_flops_of, peak_memory, throughput
 from bigtickets.study.claims import Claim
 from bigtickets.study.steps import Step
 from bigtickets.tickets.importance import ImportancePass

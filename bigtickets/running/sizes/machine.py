@@ -5,9 +5,9 @@ import subprocess
 import psutil
 
 from bigtickets.errors import InputError
-from bigtickets.running.launching import visible_devices
-from bigtickets.running.memory import GIB
-from bigtickets.running.sizing import Machine
+from bigtickets.running.groups.launching import visible_devices
+from bigtickets.running.sizes.memory import GIB
+from bigtickets.running.sizes.sizing import Machine
 
 
 def this_machine() -> Machine:

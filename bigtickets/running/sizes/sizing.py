@@ -8,7 +8,7 @@ from typing import Any
 
 from bigtickets.errors import InputError
 from bigtickets.files import read_json
-from bigtickets.running.memory import GIB, Layout, Memory, memory_of
+from bigtickets.running.sizes.memory import GIB, Layout, Memory, memory_of
 from bigtickets.study.fingerprint import model_config
 from bigtickets.study.spec import ExecutionSpec, ModelSpec, StudySpec, TrainingSpec
 

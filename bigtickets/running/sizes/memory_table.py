@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from bigtickets.running.activations import micro_batch
-from bigtickets.running.memory import GIB, Layout, memory_of
-from bigtickets.running.sizing import STAGES, Machine, choice_for, left_open
+from bigtickets.running.sizes.activations import micro_batch
+from bigtickets.running.sizes.memory import GIB, Layout, memory_of
+from bigtickets.running.sizes.sizing import STAGES, Machine, choice_for, left_open
 from bigtickets.study.spec import ModelSpec
 
 MOST_NODES = 64

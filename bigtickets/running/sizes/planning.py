@@ -8,10 +8,10 @@ from typing import Any
 
 from bigtickets.analysis.precision import Seeds, seeds_line, seeds_of
 from bigtickets.errors import InputError
-from bigtickets.running.costs import disk_bytes, model_cost, speed_of_trials
-from bigtickets.running.machine import this_machine
-from bigtickets.running.memory_table import memory_facts, memory_lines
-from bigtickets.running.sizing import Machine, config_of
+from bigtickets.running.sizes.costs import disk_bytes, model_cost, speed_of_trials
+from bigtickets.running.sizes.machine import this_machine
+from bigtickets.running.sizes.memory_table import memory_facts, memory_lines
+from bigtickets.running.sizes.sizing import Machine, config_of
 from bigtickets.running.words import run_again
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.pins import pinned_as_before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bigtickets.environment import slurm_step
 from bigtickets.errors import InputError
-from bigtickets.running.hostfile import own_line, read_hostfile
+from bigtickets.running.groups.hostfile import own_line, read_hostfile
 
 
 @dataclass(frozen=True)

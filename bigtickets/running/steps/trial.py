@@ -5,10 +5,10 @@ import time
 
 from bigtickets.errors import Interrupted
 from bigtickets.running.context import Context, commit
-from bigtickets.running.dense import keep_weights
-from bigtickets.running.prepared import build_run, prepare_trial
-from bigtickets.running.records import write_record
-from bigtickets.running.results import (
+from bigtickets.running.steps.dense import keep_weights
+from bigtickets.running.steps.prepared import build_run, prepare_trial
+from bigtickets.running.steps.records import write_record
+from bigtickets.running.steps.results import (
     Predictions,
     link_events,
     peak_memory,

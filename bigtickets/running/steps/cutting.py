@@ -2,7 +2,7 @@
 
 from bigtickets.files import write_json
 from bigtickets.running.context import Context
-from bigtickets.running.records import step_spec
+from bigtickets.running.steps.records import step_spec
 from bigtickets.study.claims import Claim
 from bigtickets.study.provenance import commit, versions
 from bigtickets.study.steps import Step

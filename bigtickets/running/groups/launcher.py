@@ -18,8 +18,8 @@ from pathlib import Path
 
 from bigtickets.errors import BigticketsError, Interrupted
 from bigtickets.running.commands import guarded
-from bigtickets.running.exit_codes import CODES, codes_left
-from bigtickets.running.launching import (
+from bigtickets.running.groups.exit_codes import CODES, codes_left
+from bigtickets.running.groups.launching import (
     OFFLINE,
     STORE_S,
     ask_to_stop,
@@ -30,8 +30,8 @@ from bigtickets.running.launching import (
     threads_per_rank,
     visible_devices,
 )
-from bigtickets.running.meeting import meeting
-from bigtickets.running.nodes import Asked, Node, find_node
+from bigtickets.running.groups.meeting import meeting
+from bigtickets.running.groups.nodes import Asked, Node, find_node
 from bigtickets.running.signals import Stop
 
 WORKER_RESTARTS = 10

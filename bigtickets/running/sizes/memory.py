@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bigtickets.running.activations import (
+from bigtickets.running.sizes.activations import (
     CPU_TOKENS,
     FLOAT,
     HALF,

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from bigtickets.running.logs import last_lines
+from bigtickets.running.watching.logs import last_lines
 from bigtickets.running.words import command, go_on
 from bigtickets.study.claims import Claim
 from bigtickets.study.folder import RunFolder

@@ -38,7 +38,7 @@ class StudyView:
             return
         self._seen = done
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bigtickets.running.view", str(self._folder.root)],
+            [sys.executable, "-m", "bigtickets.running.watching.view", str(self._folder.root)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

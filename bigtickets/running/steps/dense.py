@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from bigtickets.files import replacing
 from bigtickets.running.context import Context
-from bigtickets.running.prepared import Prepared, build_run, prepare_trial
+from bigtickets.running.steps.prepared import Prepared, build_run, prepare_trial
 from bigtickets.study.steps import Step
 from bigtickets.training import loop
 from bigtickets.training.engine import Engine

@@ -1,0 +1,1 @@
+"""Groups of ranks on one machine or many: who meets whom, torchrun, signals, exit codes."""

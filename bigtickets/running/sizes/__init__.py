@@ -1,0 +1,1 @@
+"""What a study takes: memory, processes, hours; from the config alone."""

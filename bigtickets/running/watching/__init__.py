@@ -1,0 +1,1 @@
+"""Where a run stands: status, logs, progress, TensorBoard's view."""
