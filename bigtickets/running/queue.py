@@ -22,7 +22,7 @@ LOOK_EVERY_S = 30.0
 """A line older than that is made anew: steps were done, given back or lost meanwhile."""
 FEW = 200
 """So few steps are asked for one by one; for more, whole folders are listed."""
-MANY = 1000
+MANY = 50
 """Of so many steps of a kind, workers begin with different ones, to meet less often."""
 AGAIN = 32
 """Claimed steps that are tried at a look while there are unclaimed ones: most are being run."""
