@@ -125,7 +125,7 @@ def test_constants_are_those_of_the_engine_and_the_pass() -> None:
         zero = json.loads(path.read_text())["zero_optimization"]
         assert zero["reduce_bucket_size"] == memory.BUCKET
         if zero["stage"] == 3:
-            assert zero["stage3_prefetch_bucket_size"] == memory.BUCKET
+            assert zero["stage3_prefetch_bucket_size"] == memory.AHEAD
             assert zero["stage3_max_live_parameters"] == memory.LIVE
             assert zero["sub_group_size"] == memory.SUB_GROUP
     assert tokens_per_pass(torch.device("cpu")) == activations.CPU_TOKENS

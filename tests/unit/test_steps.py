@@ -70,6 +70,7 @@ def renamed(study: StudySpec) -> StudySpec:
 
 EXECUTION = ExecutionSpec(
     zero=3,
+    offload=True,
     precision="bf16",
     processes_per_trial=4,
     micro_batch=2,

@@ -26,9 +26,11 @@ GIB = 2**30
 
 # Elements, as ds_configs/ sets them (a test compares).
 BUCKET = 50_000_000
-"""Gradients that are exchanged together, and weights that are gathered ahead."""
-LIVE = 1_000_000_000
-"""Weights that ZeRO-3 has whole at a time."""
+"""Gradients that are exchanged together."""
+AHEAD = 10_000_000
+"""Weights that ZeRO-3 gathers before they are needed."""
+LIVE = 50_000_000
+"""Weights that ZeRO-3 has whole at a time, or the largest one if that is more."""
 SUB_GROUP = 1_000_000_000
 """Weights that ZeRO-3 updates at a time."""
 ALLREDUCE = 500_000_000
@@ -96,7 +98,7 @@ def memory_of(
     if bf16 and layout.zero < 3:  # ZeRO-3's own Linear casts anew each time
         activations += cast_weights(shapes)
     exchange = _exchange(layout, parameters, cpu)
-    gathered = _gathered(layout, parameters, bf16)
+    gathered = _gathered(layout, shapes, parameters, bf16)
     several = size * layout.processes < training.batch_size
     # A worker keeps the pre-trained weights that it has read: the next trial starts from them.
     cached = FLOAT * parameters if layout.zero < 3 else 0
@@ -174,11 +176,13 @@ def _exchange(layout: Layout, parameters: int, cpu: bool) -> int:
     return bucket * (3 if cpu and layout.zero == 3 else 2)
 
 
-def _gathered(layout: Layout, parameters: int, bf16: bool) -> int:
+def _gathered(layout: Layout, shapes: Shapes, parameters: int, bf16: bool) -> int:
     """Whole weights that ZeRO-3 holds for a while, and those that are on their way."""
     if layout.zero < 3:
         return 0
-    return (HALF if bf16 else FLOAT) * (min(parameters, LIVE) + min(parameters, BUCKET))
+    largest = max(shapes.vocab * shapes.embedding, shapes.hidden * shapes.neurons)
+    held = min(parameters, max(LIVE, largest))
+    return (HALF if bf16 else FLOAT) * (held + min(parameters, AHEAD))
 
 
 def _scored_tokens(training: TrainingSpec, execution: ExecutionSpec, cpu: bool) -> int:
