@@ -5,6 +5,8 @@ PYTHON := $(VENV)/bin/python
 # The CPU build that all tests run with. A range would make pip take the newest build with several
 # gigabytes of CUDA; on a machine with GPUs: `make TORCH=torch ...`.
 TORCH := torch==2.13.0
+# Two files of tests at a time: most of them wait for processes that start.
+PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile
 
 .PHONY: setup demo test lint unit distributed study slurm slurm-packages slurm-demo clean
 
@@ -28,16 +30,16 @@ lint: setup
 	$(VENV)/bin/mypy
 
 unit: setup
-	$(PYTHON) -m pytest tests/unit
+	$(PYTEST) tests/unit
 
 distributed: setup
-	$(PYTHON) -m pytest tests/distributed
+	$(PYTEST) tests/distributed
 
 study: setup
-	$(PYTHON) -m pytest tests/study
+	$(PYTEST) tests/study
 
 slurm: setup slurm-packages
-	$(PYTHON) -m pytest tests/slurm
+	$(PYTEST) tests/slurm
 
 # Debian's SLURM, for a cluster of plain processes; where it cannot be had, its tests say so and skip.
 slurm-packages:

@@ -65,7 +65,7 @@ def one_seed(root: Path, seed: int, expected: dict[str, dict]) -> tuple[list[str
         chaos = Chaos(cluster, run, seed)
         chaos.say(f"seed {seed}")
         submit(cluster, root)
-        cluster.wait_until_saved()
+        cluster.wait_until_saved(int(cluster.run("squeue", "-h", "-o", "%A").split()[0]))
         chaos.happen(600)
         submissions = 1
         while True:

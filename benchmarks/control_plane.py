@@ -37,6 +37,7 @@ from bigtickets.analysis.table import read_table, write_tables
 from bigtickets.files import write_json
 from bigtickets.running import worker
 from bigtickets.running.context import Context, commit
+from bigtickets.running.queue import Queue
 from bigtickets.running.signals import Stop
 from bigtickets.running.sizes.planning import plan
 from bigtickets.running.watching.status import status
@@ -44,7 +45,7 @@ from bigtickets.study.claims import Claim, Claims, new_owner
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.reader import read_study
 from bigtickets.study.state import read_manifest, write_run
-from bigtickets.study.steps import Step
+from bigtickets.study.steps import Step, before_trials
 from bigtickets.training.ranks import Ranks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -52,7 +53,7 @@ from small_study import study, write_data, write_model
 
 KINDS = ["winning", "random", "random_layerwise", "losing", "reinit"]
 MODELS, TASKS = 8, 5
-NEXT = worker._next
+LOOK_EVERY_S = 10  # at the processes' memory, which costs them time
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ def measure(root: Path, options: argparse.Namespace) -> Iterator[str]:
     trials = sum(step.step == "trial" for step in steps)
     yield f"{len(steps)} steps, {trials} of them trials"
     yield timed("status, nothing done", lambda: quietly(status, folder.root, True))
-    yield from run_workers(root, folder, options.workers, len(steps))
+    yield from run_workers(root, folder, options.workers, steps)
     yield verdict(root, folder, steps)
     yield timed("status, all done", lambda: quietly(status, folder.root, True))
     yield timed("plan, all done", lambda: quietly(plan, path, folder.root, True))
@@ -118,60 +119,93 @@ def task(root: Path, like: dict[str, Any], number: int) -> dict[str, Any]:
     return {**like, "name": f"t{number}", **files}
 
 
-def run_workers(root: Path, folder: RunFolder, count: int, steps: int) -> Iterator[str]:
-    """Let `count` processes work until nothing is left; what it took, as lines."""
+def run_workers(root: Path, folder: RunFolder, count: int, steps: list[Step]) -> Iterator[str]:
+    """Let `count` processes work until nothing is left; what it took, as lines.
+
+    On the way, when only trials are left, the same number of processes claims most of them and
+    does nothing else; then those claims are taken away.
+    """
     worker.STAGES.update(dict.fromkeys(worker.STAGES, run_stub))
     context = worker.make_context(folder, Ranks(0, 1, torch.device("cpu")), Stop())
     gc.freeze()
     (root / "executed").mkdir()
+    needed = before_trials(steps)
+    early = [step.id for step in steps if step.id in needed]
+    trials = [step.id for step in steps if step.id not in needed]
+    seconds, _ = side_by_side(count, lambda i: one_worker(context, root, i, early))
+    yield f"{'what the trials wait for (stubs)':<36} {seconds:8.1f} s for {len(early)} steps"
+    yield from claim_most(root, context, count, trials)
+    seconds, memory = side_by_side(count, lambda i: one_worker(context, root, i, trials))
+    notes = [json.loads(p.read_text()) for p in (root / "executed").glob("*.json")]
+    yield f"{'claim, run (stub), commit every trial':<36} {seconds:8.1f} s"
+    yield f"  {len(trials) / seconds:.0f} trials/s over {count} processes"
+    yield f"  {1e3 * sum(note['cpu_s'] for note in notes) / len(trials):.2f} ms of CPU per trial"
+    yield f"  {memory}"
+
+
+def claim_most(root: Path, context: Context, count: int, trials: list[str]) -> Iterator[str]:
+    """`count` processes claim nine of ten trials as a worker does, as fast as they can."""
+    share = int(0.9 * len(trials)) // count
+    (root / "claimed").mkdir()
+    seconds, memory = side_by_side(count, lambda i: one_claimer(context, root, i, trials, share))
+    claimed = [i for p in (root / "claimed").iterdir() for i in p.read_text().split()]
+    assert len(claimed) == len(set(claimed)) == share * count, "a trial was claimed twice"
+    yield f"{'claim nine of ten trials':<36} {seconds:8.1f} s, start of the processes included"
+    yield f"  {len(claimed) / seconds:.0f} claims/s over {count} processes, none claimed twice"
+    yield f"  {memory}"
+    for path in context.folder.claims.iterdir():
+        path.unlink()
+
+
+def side_by_side(count: int, work: Callable[[int], None]) -> tuple[float, str]:
+    """Seconds that forked processes take for it, and a line on their memory at its most."""
     fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=one_worker, args=(context, root, i)) for i in range(count)]
-    started, most = time.monotonic(), 0
+    processes = [fork.Process(target=work, args=(i,)) for i in range(count)]
+    started, most, largest = time.monotonic(), 0, 0
     for process in processes:
         process.start()
     while any(process.is_alive() for process in processes):
-        most = max(most, proportional_memory())
-        time.sleep(5)
+        sizes = proportional_memory()
+        most, largest = max(most, sum(sizes)), max([largest, *sizes])
+        processes[0].join(LOOK_EVERY_S)
     seconds = time.monotonic() - started
-    assert all(process.exitcode == 0 for process in processes), "a worker died"
-    notes = [json.loads(p.read_text()) for p in (root / "executed").glob("*.json")]
-    claiming = sum(note["claiming_s"] for note in notes)
-    yield f"{'claim, run (stub), commit every step':<36} {seconds:8.1f} s"
-    yield f"  {steps / seconds:.0f} steps/s over {count} processes"
-    yield f"  {1e3 * claiming / steps:.1f} ms to find and claim a step, {count} side by side"
-    yield f"  {count * steps / claiming:.0f} claims/s, if they did nothing else"
-    yield f"  {1e3 * sum(note['cpu_s'] for note in notes) / steps:.2f} ms of CPU per step"
-    yield f"  {most / 2**30:.2f} GiB of memory, all workers together"
+    assert all(process.exitcode == 0 for process in processes), "a process died"
+    memory = f"{largest / 2**30:.2f} GiB for the largest process, {most / 2**30:.2f} GiB for all"
+    return seconds, memory
 
 
-def one_worker(context: Context, root: Path, number: int) -> None:
-    """What `bigtickets.running.worker` does, and notes of how long it looked for work."""
-    random.seed(number)
-    torch.set_num_threads(1)
+def one_worker(context: Context, root: Path, number: int, chosen: list[str]) -> None:
+    """What `bigtickets.running.worker` does."""
     cpu = time.process_time()
+    mine = own(context, number)
     Log.file = (root / "executed" / f"{number}.txt").open("a")
-    mine = replace(context, claims=Claims(context.folder.claims, new_owner(), f"{number}.log"))
-    worker._next = timed_next
     with (root / "output.txt").open("a") as output, redirect_stdout(output):
-        worker.work(mine, list(context.steps))
-    note = {"claiming_s": Log.claiming_s, "cpu_s": time.process_time() - cpu}
+        worker.work(mine, chosen)
+    note = {"cpu_s": time.process_time() - cpu}
     (root / "executed" / f"{number}.json").write_text(json.dumps(note))
 
 
-def timed_next(*arguments: Any) -> dict | str:
-    """The worker's own way to its next step, with a watch; waiting for others does not count."""
-    started = time.monotonic()
-    found = NEXT(*arguments)
-    if isinstance(found, dict):
-        Log.claiming_s += time.monotonic() - started
-    return found
+def one_claimer(context: Context, root: Path, number: int, trials: list[str], share: int) -> None:
+    """Claims so many trials."""
+    queue = Queue(own(context, number), trials)
+    with (root / "claimed" / str(number)).open("w") as notes:
+        for _ in range(share):
+            claim = queue.next(lambda step: True)
+            assert isinstance(claim, Claim)
+            notes.write(claim.step_id + "\n")
+
+
+def own(context: Context, number: int) -> Context:
+    """The context of one process: an owner, a log and a chance of its own."""
+    random.seed(number)
+    torch.set_num_threads(1)
+    return replace(context, claims=Claims(context.folder.claims, new_owner(), f"{number}.log"))
 
 
 class Log:
-    """This worker's own notes: what it ran, how long it looked for that."""
+    """This worker's own notes: what it ran."""
 
     file: Any = None
-    claiming_s = 0.0
 
 
 def run_stub(context: Context, step: Step, claim: Claim) -> bool:
@@ -264,15 +298,15 @@ def quietly(action: Callable[..., None], *arguments: Any) -> None:
         action(*arguments)
 
 
-def proportional_memory() -> int:
-    """Bytes of this process's children, shared pages counted once."""
-    total = 0
+def proportional_memory() -> list[int]:
+    """Bytes of each of this process's children, shared pages divided among them."""
+    sizes = []
     for child in psutil.Process().children():
         try:
-            total += child.memory_full_info().pss
+            sizes.append(child.memory_full_info().pss)
         except psutil.Error:
             continue
-    return total
+    return sizes
 
 
 def header(workers: int) -> str:

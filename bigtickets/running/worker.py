@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -39,6 +40,7 @@ from bigtickets.study.lives import Diary, Life
 from bigtickets.study.reader import read_study
 from bigtickets.study.steps import Step, before_trials, expand
 from bigtickets.training.ranks import Ranks, process_group
+from bigtickets.training.watch import last_words
 
 STAGES = {"data": run_data, "trial": run_trial, "scores": run_scores, "ticket": run_ticket}
 LONG_S = 600.0
@@ -173,7 +175,7 @@ def _run(context: Context, step: Step, claim: Claim) -> None:
         print(f"{MARK}{step.id} {step.label} attempt {claim.attempt}", flush=True)
     started = time.monotonic()
     try:
-        with _heartbeat(context, claim):
+        with _heartbeat(context, claim), last_words(partial(_lost, context, claim)):
             STAGES[step.step](context, step, claim)
     except Interrupted as error:
         context.stop.ask()
@@ -220,6 +222,12 @@ def _fail(context: Context, claim: Claim, error: Exception) -> None:
     text = str(error).strip()
     message = text.splitlines()[0][:500] if text else type(error).__name__
     context.claims.release(claim, failure_class(error), message)
+
+
+def _lost(context: Context, claim: Claim, text: str) -> None:
+    """A rank hangs or is gone: trouble of the machines, until it happens again and again."""
+    if context.ranks.first:
+        context.claims.release(claim, "infra", text)
 
 
 def failure_class(error: BaseException) -> FailureClass:

@@ -10,6 +10,7 @@ from bigtickets.training.batches import collate, evaluation_batches
 from bigtickets.training.hardware import tokens_per_pass
 from bigtickets.training.ranks import Ranks
 from bigtickets.training.splits import Split
+from bigtickets.training.watch import paced
 
 
 @torch.no_grad()
@@ -31,13 +32,15 @@ def predict(
     batches = evaluation_batches(
         split.lengths, ranks.rank, ranks.world_size, tokens=tokens_per_pass(ranks.device)
     )
-    for indices, weights in batches:
-        tick()
-        batch = collate(split, indices, weights, device=ranks.device)
-        with autocast(ranks.device, bf16):
-            rows = model(**model_inputs(model, batch)).logits
-        real = batch["weight"] > 0
-        logits_NC[batch["example"][real]] = rows[real].float()
+    with paced() as alive:
+        for indices, weights in batches:
+            alive()
+            tick()
+            batch = collate(split, indices, weights, device=ranks.device)
+            with autocast(ranks.device, bf16):
+                rows = model(**model_inputs(model, batch)).logits
+            real = batch["weight"] > 0
+            logits_NC[batch["example"][real]] = rows[real].float()
     ranks.sum_(logits_NC)
     model.train(was_training)
     return logits_NC.cpu().numpy()

@@ -22,6 +22,7 @@ from bigtickets.training.metrics_log import MetricsLog, read_metrics
 from bigtickets.training.ranks import Ranks
 from bigtickets.training.schedule import learning_rate_at
 from bigtickets.training.splits import Split
+from bigtickets.training.watch import paced
 
 LOG_LINES = 50
 """Lines of metrics that a run writes, about."""
@@ -76,19 +77,21 @@ def train(run: Run) -> Progress:
     saved_at = time.monotonic()
     communicated = communication.seconds() - progress.communication_s
     try:
-        while progress.step < len(run.batches) and not progress.diverged:
-            started = time.monotonic()
-            due = started - saved_at > run.execution.checkpoint_every_s
-            stop, due = run.ranks.any(run.stop_asked(), due)
-            if progress.step and (stop or due):
-                progress.communication_s = communication.seconds() - communicated
-                save(run, progress)
-                saved_at = time.monotonic()
-            if stop:
-                raise Interrupted(f"stopped after step {progress.step}")
-            _step(run, progress)
-            progress.seconds += time.monotonic() - started
-            _log(run, progress, log)
+        with paced() as alive:
+            while progress.step < len(run.batches) and not progress.diverged:
+                alive()
+                started = time.monotonic()
+                due = started - saved_at > run.execution.checkpoint_every_s
+                stop, due = run.ranks.any(run.stop_asked(), due)
+                if progress.step and (stop or due):
+                    progress.communication_s = communication.seconds() - communicated
+                    save(run, progress)
+                    saved_at = time.monotonic()
+                if stop:
+                    raise Interrupted(f"stopped after step {progress.step}")
+                _step(run, progress)
+                progress.seconds += time.monotonic() - started
+                _log(run, progress, log)
         progress.communication_s = communication.seconds() - communicated
     finally:
         if log is not None:

@@ -128,7 +128,7 @@ def long_run(prepared: Path, tmp_path: Path) -> Path:
 
 def wait_for_checkpoint(run: Path, *started: Started) -> None:
     deadline = time.monotonic() + 200
-    while not list(run.glob("work/*/attempt-*/checkpoints/step-*")):
+    while not list(run.glob("work/*/attempt-*/checkpoints/step-*[0-9]")):  # not step-3.tmp
         said = "".join(each.said() for each in started)
         assert time.monotonic() < deadline, said
         assert all(each.process.poll() is None for each in started), said

@@ -11,6 +11,7 @@ process of each dies with this one, however this one ends.
 
 import argparse
 import contextlib
+import getpass
 import os
 import random
 import shutil
@@ -92,8 +93,7 @@ class Cluster:
         self.start_controller()
         for name in self.shape.names:
             self.start_node(name)
-        ready = " ".join(["idle"] * self.shape.nodes)
-        self.wait_for(lambda: " ".join(self.node_states().values()) == ready, 60, "idle nodes")
+        self.wait_for(self._is_ready, 60, "idle nodes")
 
     def stop(self) -> None:
         """End everything and remove the folder."""
@@ -139,18 +139,48 @@ class Cluster:
         while not condition():
             if time.monotonic() > end:
                 raise TimeoutError(f"no {what} in {timeout_s:.0f} s\n{self.log_tails()}")
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def wait_until_over(self, timeout_s: float) -> None:
-        """Wait until no job waits, runs or ends."""
-        self.wait_for(lambda: not self.run("squeue", "-h").strip(), timeout_s, "empty queue")
+        """Wait until no job waits, runs or ends; what the controller has held is set free."""
+        self.wait_for(self._is_over, timeout_s, "empty queue")
 
-    def wait_until_saved(self) -> None:
-        """Wait until the controller has saved its jobs: it forgets the rest when it crashes."""
-        self.submit("true", "-J", "save")  # it saves some seconds after a change
-        saved, asked = self.folder / "state" / "job_state", time.time()
-        is_newer = lambda: saved.exists() and saved.stat().st_mtime > asked  # noqa: E731
-        self.wait_for(is_newer, 30, "saved state")
+    def wait_until_saved(self, job: int) -> None:
+        """Wait until the controller has saved this job, as it is now: it forgets the rest."""
+        saved = self.folder / "state" / "job_state"
+        for mark in ("once", "again"):  # the first may have been under way
+            asked = time.time()
+            self.run("scontrol", "update", f"jobid={job}", f"admincomment={mark}")
+            is_newer = lambda: saved.exists() and saved.stat().st_mtime > asked  # noqa: B023, E731
+            self.wait_for(is_newer, 30, "saved state")
+
+    def reset(self) -> None:
+        """As at its start: no jobs, all nodes idle. A failed test leaves neither."""
+        self.run("scancel", "--user", getpass.getuser(), check=False)
+        for name in self.shape.names:
+            if name not in self._nodes:
+                self.start_node(name)
+            elif name not in self._slurmds:
+                self.start_slurmd(name)
+            if self.as_root:
+                self.heal(name)
+        self.wait_until_over(60)
+        self.wait_for(self._is_ready, 60, "idle nodes")
+
+    def mend(self) -> None:
+        """What an administrator does after a crash of the controller.
+
+        It starts what it has forgotten that it had started; where that still runs, it takes the
+        node away and holds the job.
+        """
+        for name, state in self.node_states().items():
+            if state.startswith("drain"):
+                self.run("scontrol", "update", f"nodename={name}", "state=resume", check=False)
+        held = self.run("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r", check=False)
+        for line in held.splitlines():
+            job, reason = line.split(maxsplit=1)
+            if "requeued held" in reason or reason == "JobHeldAdmin":
+                self.run("scontrol", "release", job, check=False)
 
     def log_tails(self, lines: int = 8) -> str:
         """The ends of the daemons' logs."""
@@ -215,6 +245,15 @@ class Cluster:
         self.wait_for(answers, 30, "slurmctld")
 
     # ------------------------------------------------------------ inside
+
+    def _is_over(self) -> bool:
+        if not self.run("squeue", "-h").strip():
+            return True
+        self.mend()
+        return False
+
+    def _is_ready(self) -> bool:
+        return list(self.node_states().values()) == ["idle"] * self.shape.nodes
 
     def _make_addresses(self) -> tuple[Address, dict[str, Address]]:
         """Of the controller and of every node: own addresses as root, else own ports."""

@@ -14,3 +14,9 @@ def cluster() -> Iterator[Cluster]:
             yield made
     except NoClusterError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def _whole_cluster(cluster: Cluster) -> None:
+    """What a test breaks is broken for this test alone."""
+    cluster.reset()

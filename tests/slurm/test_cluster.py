@@ -19,12 +19,35 @@ def test_an_array_runs_over_all_nodes(cluster: Cluster) -> None:
 
 
 def test_jobs_go_on_through_a_crash_of_the_controller(cluster: Cluster) -> None:
-    job = cluster.submit("sleep 2", "--array=0-5%2")
-    cluster.wait_until_saved()
+    wait = f"while [ ! -e {cluster.folder}/go ]; do sleep 0.2; done"
+    job = cluster.submit(wait, "--array=0-5%2")
+    states = lambda: sorted(cluster.job_states(job).values())  # noqa: E731
+    before = ["PENDING"] * 4 + ["RUNNING"] * 2
+    cluster.wait_for(lambda: states() == before, 30, "running jobs")
+    cluster.wait_until_saved(job)
     cluster.crash_controller()
     cluster.start_controller()
+    assert states() == before
+    (cluster.folder / "go").touch()
     cluster.wait_until_over(90)
-    assert list(cluster.job_states(job).values()) == ["COMPLETED"] * 6
+    assert states() == ["COMPLETED"] * 6
+
+
+def test_nobody_waits_for_a_job_that_the_controller_started_twice(cluster: Cluster) -> None:
+    """Saved as waiting, then started, then forgotten: its node is drained and the job held."""
+    over = cluster.folder / "twice"
+    job = cluster.submit(f"while [ ! -e {over} ]; do sleep 0.2; done", "--hold")
+    cluster.wait_until_saved(job)
+    saved = (cluster.folder / "state" / "job_state").read_bytes()
+    cluster.run("scontrol", "release", str(job))
+    cluster.wait_for(lambda: "RUNNING" in cluster.job_states(job).values(), 30, "running job")
+    cluster.crash_controller()
+    (cluster.folder / "state" / "job_state").write_bytes(saved)
+    cluster.start_controller()
+    cluster.run("scontrol", "release", str(job))
+    over.touch()
+    cluster.wait_until_over(90)
+    assert cluster.job_states(job)[str(job)] == "COMPLETED"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can cut a node off")

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from chaos import science, write_chaos_study
 from cluster import Cluster
 from small_study import HANG_S, records, write_study
 
@@ -36,12 +38,6 @@ def write_cluster(folder: Path, **keys: Any) -> Path:
     return path
 
 
-def science(record: dict[str, Any]) -> dict[str, Any]:
-    """What no executor may change."""
-    kept = ("id", "spec", "metrics", "degenerate", "counts", "fractions", "ticket")
-    return {key: record[key] for key in kept}
-
-
 def logs(run: Path) -> str:
     return "\n".join(f"--- {p.name}\n{p.read_text()[-2000:]}" for p in run.glob("logs/*"))
 
@@ -64,9 +60,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Path:
 def test_a_study_ends_with_the_records_of_the_local_executor(cluster: Cluster, root: Path) -> None:
     run = root / "runs" / "small"
     bigtickets(cluster, root, "run", "study.yaml", "--out", "here")
-    here, there = records(root / "here"), records(run)
-    assert len(here) == 6, logs(run)
-    assert {i: science(r) for i, r in here.items()} == {i: science(r) for i, r in there.items()}
+    assert len(records(run)) == 6, logs(run)
+    assert science(root / "here") == science(run)
     assert (run / "report" / "index.html").is_file()
     assert list((run / "tb" / "_study").glob("*tfevents*"))
     assert not list((run / "claims").glob("*"))
@@ -121,25 +116,25 @@ def journal(run: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in run.glob("slurm/jobs/*.json")]
 
 
-def test_a_trial_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
-    """Two slots at once with two nodes each: their groups meet on ports of their own."""
-    path = write_study(
-        tmp_path,
-        tickets={"ratios": [0]},
-        seeds=[0, 1],
-        execution={"threads": 1, "processes_per_trial": 2, "zero": 1},
-    )
+def test_24_trials_over_four_nodes_half_of_them_over_two_with_zero(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Slots side by side, each group with a port of its own: what the local executor records."""
+    path = write_chaos_study(tmp_path)
     write_cluster(tmp_path, processes_per_node=1, extra={"partition-of-nobody": 1})
     refused = bigtickets(cluster, tmp_path, "submit", path, "--cluster", "cluster.yaml", code=2)
     assert "key `extra`" in refused
-    write_cluster(tmp_path, processes_per_node=1)
+    write_cluster(tmp_path, gpus_per_node=1)
     bigtickets(cluster, tmp_path, "submit", path, "--cluster", "cluster.yaml")
     cluster.wait_until_over(400)
+    bigtickets(cluster, tmp_path, "run", path, "--out", "here")
     run = tmp_path / "runs" / "small"
     found = records(run)
-    assert len(found) == 2, logs(run)
-    assert {record["execution"]["world_size"] for record in found.values()} == {2}
-    assert all(record["metrics"]["score"] is not None for record in found.values())
+    assert len(found) == 24, logs(run)
+    assert science(tmp_path / "here") == science(run)
+    sizes = Counter(record["execution"]["world_size"] for record in found.values())
+    assert sizes == {1: 12, 2: 12}
+    assert len({record["host"] for record in found.values()}) > 1
 
 
 def test_what_sbatch_refuses_is_explained(cluster: Cluster, tmp_path: Path) -> None:

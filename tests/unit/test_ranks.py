@@ -65,7 +65,7 @@ def test_a_timeout_that_is_none_is_an_error(value: str, environment: pytest.Monk
 
 def test_timeouts_have_defaults_and_can_be_set(environment: pytest.MonkeyPatch) -> None:
     assert ranks.timeout().total_seconds() == 7200
-    assert watch.silence_s() == 120
+    assert (watch.silence_s(), watch.stall_s()) == (120, 1800)
     environment.setenv(ranks.TIMEOUT, "90")
     environment.setenv(watch.SILENCE, "0")
     assert ranks.timeout().total_seconds() == 90

@@ -27,7 +27,11 @@ from bigtickets.training.evaluation import autocast, model_inputs
 from bigtickets.training.hardware import free_memory, reset_peak_memory, tokens_per_pass
 from bigtickets.training.loop import example_losses
 from bigtickets.training.splits import Split, subset
+from bigtickets.training.watch import paced
 
+STOP_CHECKS = 64
+"""Looks at whether somebody wants a pass to stop, about: what the ranks say to each other must not
+grow with the number of batches."""
 FREE_SHARE = 0.7
 """Of the free memory that a batch may take; the rest is for what its estimate leaves out."""
 
@@ -78,14 +82,19 @@ def score(
         examples=chosen,
     )
     bf16 = computes_in_bf16(execution, ranks.device)
-    with ImportancePass(
-        network,
-        units=context.study.tickets.units,
-        granularity=importance.granularity,
-        device=ranks.device,
-    ) as scoring:
-        for indices, weights in batches:
-            context.check_stop()
+    with (
+        paced() as alive,
+        ImportancePass(
+            network,
+            units=context.study.tickets.units,
+            granularity=importance.granularity,
+            device=ranks.device,
+        ) as scoring,
+    ):
+        for i, (indices, weights) in enumerate(batches):
+            alive()
+            if i % max(1, len(batches) // STOP_CHECKS) == 0:
+                context.check_stop()
             batch = collate(split, indices, weights, device=ranks.device)
             with autocast(ranks.device, bf16):
                 logits = network(**model_inputs(network, batch)).logits

@@ -102,7 +102,10 @@ def _job(job: dict[str, Any]) -> str:
     """`job 12  trials-1x  3 RUNNING, 5 PENDING (Priority)`."""
     states = ", ".join(f"{count} {state}" for state, count in job["states"].items())
     why = f" ({', '.join(job['reasons'])})" if job["reasons"] else ""
-    return f"job {job['job'] or '?'}  {job['name']}  {states or 'ended'}{why}"
+    # As after a crash of SLURM's controller: such a job waits for ever.
+    held = any("held" in reason.lower() for reason in job["reasons"])
+    remedy = f"; held: `scontrol release {job['job']}`" if held else ""
+    return f"job {job['job'] or '?'}  {job['name']}  {states or 'ended'}{why}{remedy}"
 
 
 def _times(facts: dict[str, Any]) -> list[str]:
