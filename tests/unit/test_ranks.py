@@ -118,7 +118,7 @@ store = HashStore()
 store.set_timeout(datetime.timedelta(seconds=0.05))
 store.set("failed", "")
 {said}
-watch.Watch(store, 1, 3, 1.0).start()
+watch.Watch(store, 1, 3, 1.0, 0).start()
 time.sleep({sleep})
 """
 
