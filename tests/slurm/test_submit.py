@@ -4,13 +4,12 @@ import json
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from chaos import science, write_chaos_study
+from chaos import science
 from cluster import Cluster
 from small_study import HANG_S, records, write_study
 
@@ -114,27 +113,6 @@ def test_time_limits_and_cancel(cluster: Cluster, tmp_path: Path) -> None:
 
 def journal(run: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in run.glob("slurm/jobs/*.json")]
-
-
-def test_24_trials_over_four_nodes_half_of_them_over_two_with_zero(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    """Slots side by side, each group with a port of its own: what the local executor records."""
-    path = write_chaos_study(tmp_path)
-    write_cluster(tmp_path, processes_per_node=1, extra={"partition-of-nobody": 1})
-    refused = bigtickets(cluster, tmp_path, "submit", path, "--cluster", "cluster.yaml", code=2)
-    assert "key `extra`" in refused
-    write_cluster(tmp_path, gpus_per_node=1)
-    bigtickets(cluster, tmp_path, "submit", path, "--cluster", "cluster.yaml")
-    cluster.wait_until_over(400)
-    bigtickets(cluster, tmp_path, "run", path, "--out", "here")
-    run = tmp_path / "runs" / "small"
-    found = records(run)
-    assert len(found) == 24, logs(run)
-    assert science(tmp_path / "here") == science(run)
-    sizes = Counter(record["execution"]["world_size"] for record in found.values())
-    assert sizes == {1: 12, 2: 12}
-    assert len({record["host"] for record in found.values()}) > 1
 
 
 def test_what_sbatch_refuses_is_explained(cluster: Cluster, tmp_path: Path) -> None:
