@@ -26,6 +26,7 @@ from bigtickets.training.models import (
     kernel,
     load_error,
     load_model,
+    shape_error,
 )
 from bigtickets.training.tensor_files import Place, Selection, places_in, read_tensor
 
@@ -214,9 +215,7 @@ def _renaming(network: PreTrainedModel) -> Any:
 
 def _check_shape(place: Place, shape: tuple[int, ...]) -> None:
     if place.shape != shape:
-        raise DamagedError(
-            f"{place.path}: {place.key} is {place.shape}, the model's config.json makes it {shape}"
-        )
+        raise shape_error(f"{place.path}: {place.key}", place.shape, shape)
 
 
 def _select(tensor: Tensor, dims: Selection) -> Tensor:

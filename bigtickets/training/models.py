@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +132,14 @@ def _pretrained(model: ModelSpec, num_outputs: int, attention: Attention) -> Pre
             attn_implementation=kernel(attention),
             dtype=torch.float32,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # of another task's head, which starts fresh anyway
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise load_error(model, error) from error
+    for name, found, expected in info["mismatched_keys"]:
+        if name.startswith(network.base_model_prefix + "."):
+            raise shape_error(f"{model.path}: {name}", found, expected)
     check_loaded(model, network, info["missing_keys"])
     # Deep copies keep it.
     network.missing_from_checkpoint = set(info["missing_keys"])
@@ -151,6 +155,13 @@ def check_loaded(model: ModelSpec, network: PreTrainedModel, missing: Iterable[s
             f"model {model.name} ({model.path}): {len(lost)} encoder weights are not in the "
             f"checkpoint, {lost[0]} the first; its names fit no {network.config.model_type} model"
         )
+
+
+def shape_error(what: str, found: Sequence[int], expected: Sequence[int]) -> DamagedError:
+    """Weights and config.json do not belong together."""
+    return DamagedError(
+        f"{what} is {tuple(found)}, the model's config.json makes it {tuple(expected)}"
+    )
 
 
 def load_error(model: ModelSpec, error: Exception) -> Exception:

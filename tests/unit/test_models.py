@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_study import write_model
 from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
 
-from bigtickets.errors import InputError
+from bigtickets.errors import DamagedError, InputError
 from bigtickets.study.spec import ModelSpec
 from bigtickets.training.models import load_model, randomize
 
@@ -38,6 +39,24 @@ def test_weights_under_foreign_names_are_refused(spec: ModelSpec, tmp_path: Path
     foreign = ModelSpec(name="foreign", path=str(folder), identity="local:y")
     with pytest.raises(InputError, match="encoder weights are not in the checkpoint"):
         load_model(foreign, 2, 0)
+
+
+def test_another_tasks_head_is_left_out(spec: ModelSpec, tmp_path: Path) -> None:
+    config = BertConfig.from_pretrained(spec.path, num_labels=5)
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    other = ModelSpec(name="other", path=str(tmp_path), identity="local:z")
+    network = load_model(other, 3, 0)
+    assert torch.equal(network.classifier.weight, load_model(spec, 3, 0).classifier.weight)
+
+
+def test_weights_of_another_shape_are_damage(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "wide", layers=1, hidden=16, heads=2)
+    config = BertConfig.from_pretrained(folder)
+    config.intermediate_size += 2
+    config.save_pretrained(folder)
+    wide = ModelSpec(name="wide", path=str(folder), identity="local:w")
+    with pytest.raises(DamagedError, match=r"is \(32.*config.json makes it \(34"):
+        load_model(wide, 2, 0)
 
 
 def test_without_pretrained_weights_norms_start_as_norms_do(spec: ModelSpec) -> None:
