@@ -6,7 +6,8 @@ BERT-base shapes (random weights), batches with the lengths of a real GLUE task:
 `<task>/train-00000-of-00001.parquet`, as on the Hub. Word pieces are counted as 1.25 a word and
 two, since no tokenizer is at hand; neither bytes nor the ratio depend on it.
 
-* ours   `ImportancePass`: one sum over ranks at the end, and a flag a batch (shall all stop?)
+* ours   `ImportancePass`: one sum over ranks at the end; and fewer than 128 flags on the way (shall
+         all stop?), however many batches there are, which are added by hand
 * usual  `DistributedDataParallel`, multiplicative gates, weights that want gradients
 
 Bytes are those of the tensors that a rank hands to collectives (what is gathered, for a gather),
@@ -41,6 +42,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import BertForSequenceClassification
 
+from bigtickets.running.steps.scoring import STOP_CHECKS
 from bigtickets.study.spec import ExecutionSpec, TrainingSpec
 from bigtickets.tickets.importance import ImportancePass
 from bigtickets.tickets.units import unit_layers
@@ -59,6 +61,8 @@ COLUMNS = {
 COUNTED = (2, 4)
 """Batches of each rank in the two passes whose bytes are compared."""
 STAGES = (0, 1, 2, 3)
+FLAGS_BYTES = 2 * STOP_CHECKS * 4
+"""Of the flags of one pass, at most."""
 
 
 def main() -> None:
@@ -173,7 +177,8 @@ def count_ours(options: argparse.Namespace, ranks: Ranks, lengths: np.ndarray) -
     """Traffic of our pass at a ZeRO stage."""
     execution = ExecutionSpec(zero=options.stage, precision="fp32")
     engine = Engine(bert_base(options.layers), TrainingSpec(), execution, ranks)
-    return counted(options, ranks, lengths, lambda b: ours(engine.module, b, ranks))
+    result = counted(options, ranks, lengths, lambda b: ours(engine.module, b, ranks))
+    return {**result, "bytes_once": result["bytes_once"] + FLAGS_BYTES}
 
 
 def count_usual(options: argparse.Namespace, ranks: Ranks, lengths: np.ndarray) -> dict[str, Any]:
@@ -269,7 +274,6 @@ def ours(model: BertForSequenceClassification, work: list[tuple], ranks: Ranks) 
     """As `running/steps/scoring.py` does it."""
     with ImportancePass(model, device=ranks.device) as scoring:
         for inputs, labels_B, weight_B in work:
-            ranks.any(False)
             logits_BC = model(**inputs).logits
             scoring.add(cross_entropy(logits_BC, labels_B, reduction="none"), weight_B)
         scoring.reduce(ranks.sum_)
