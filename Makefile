@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 # gigabytes of CUDA; on a machine with GPUs: `make TORCH=torch ...`.
 TORCH := torch==2.13.0
 # Two files of tests at a time: most of them wait for processes that start.
-PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile
+PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile --durations=5
 
 .PHONY: setup demo test lint unit distributed study slurm slurm-packages slurm-demo clean
 
