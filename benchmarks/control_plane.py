@@ -21,11 +21,13 @@ import resource
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +149,14 @@ def claim_most(root: Path, context: Context, count: int, trials: list[str]) -> I
     """`count` processes claim nine of ten trials as a worker does, as fast as they can."""
     share = int(0.9 * len(trials)) // count
     (root / "claimed").mkdir()
-    seconds, memory = side_by_side(count, lambda i: one_claimer(context, root, i, trials, share))
+    # Who ends early is dead, and what it has claimed may rightly be claimed again.
+    ended = multiprocessing.get_context("fork").Barrier(count)
+    seconds, memory = side_by_side(
+        count, lambda i: one_claimer(context, root, i, trials, share, ended)
+    )
     claimed = [i for p in (root / "claimed").iterdir() for i in p.read_text().split()]
-    assert len(claimed) == len(set(claimed)) == share * count, "a trial was claimed twice"
+    assert len(claimed) == share * count, "a process claimed too few"
+    assert len(claimed) == len(set(claimed)), "a trial was claimed twice"
     yield f"{'claim nine of ten trials':<36} {seconds:8.1f} s, start of the processes included"
     yield f"  {len(claimed) / seconds:.0f} claims/s over {count} processes, none claimed twice"
     yield f"  {memory}"
@@ -161,16 +168,25 @@ def side_by_side(count: int, work: Callable[[int], None]) -> tuple[float, str]:
     """Seconds that forked processes take for it, and a line on their memory at its most."""
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=work, args=(i,)) for i in range(count)]
-    started, most, largest = time.monotonic(), 0, 0
+    sizes, over = [[0]], threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_EVERY_S):
+            sizes.append(proportional_memory() or [0])
+
+    watcher = threading.Thread(target=look)
+    started = time.monotonic()
     for process in processes:
         process.start()
-    while any(process.is_alive() for process in processes):
-        sizes = proportional_memory()
-        most, largest = max(most, sum(sizes)), max([largest, *sizes])
-        processes[0].join(LOOK_EVERY_S)
+    watcher.start()
+    for process in processes:
+        process.join()
     seconds = time.monotonic() - started
+    over.set()
+    watcher.join()
     assert all(process.exitcode == 0 for process in processes), "a process died"
-    memory = f"{largest / 2**30:.2f} GiB for the largest process, {most / 2**30:.2f} GiB for all"
+    largest, most = max(map(max, sizes)) / 2**30, max(map(sum, sizes)) / 2**30
+    memory = f"{largest:.2f} GiB for the largest process, {most:.2f} GiB for all"
     return seconds, memory
 
 
@@ -185,14 +201,17 @@ def one_worker(context: Context, root: Path, number: int, chosen: list[str]) -> 
     (root / "executed" / f"{number}.json").write_text(json.dumps(note))
 
 
-def one_claimer(context: Context, root: Path, number: int, trials: list[str], share: int) -> None:
-    """Claims so many trials."""
+def one_claimer(
+    context: Context, root: Path, number: int, trials: list[str], share: int, ended: Barrier
+) -> None:
+    """Claims so many trials, and waits for the others."""
     queue = Queue(own(context, number), trials)
     with (root / "claimed" / str(number)).open("w") as notes:
         for _ in range(share):
             claim = queue.next(lambda step: True)
             assert isinstance(claim, Claim)
             notes.write(claim.step_id + "\n")
+    ended.wait()
 
 
 def own(context: Context, number: int) -> Context:
