@@ -8,16 +8,19 @@ import numpy as np
 
 from bigtickets.analysis.statistics.curves import curves
 from bigtickets.analysis.statistics.power import MOST, seeds_needed
-from bigtickets.analysis.table import read_table
+from bigtickets.analysis.table import in_points, planned_trials, read_table
 from bigtickets.errors import InputError
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.spec import StudySpec
+from bigtickets.study.steps import Step
 
 ASSUMED_SD = math.sqrt(2)
 """Points: of a paired difference over seeds where no trial says more. One point for each of the
 two scores, as fine-tuned encoders of BERT's size have on middling GLUE tasks."""
 ASSURANCE = 0.8
 """Probability with which the seeds give an interval that is narrow enough."""
+MOST_TRIALS = 3000
+"""Records that are read for it, about: a plan must not take as long as a report."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def _measured_sd(folder: RunFolder) -> tuple[float, int]:
     differences that it comes from), 0 of them where no level has two seeds."""
     if not folder.manifest.is_file():
         return 0.0, 0
-    table = read_table(folder)
+    table = in_points(read_table(folder, _some(planned_trials(folder))))
     kinds = [kind for kind in table["kind"].unique() if kind != "dense"]
     squares, freedom, count = 0.0, 0, 0
     for curve in curves(table, kinds):
@@ -71,3 +74,10 @@ def _measured_sd(folder: RunFolder) -> tuple[float, int]:
                 freedom += len(known_S) - 1
                 count += len(known_S)
     return (math.sqrt(squares / freedom), count) if count else (0.0, 0)
+
+
+def _some(trials: list[Step]) -> list[Step]:
+    """All if they are few; else whole levels (a kind at a ratio), and what they are compared to."""
+    levels = sorted({(t.kind, t.ratio) for t in trials if t.kind != "dense"})
+    chosen = set(levels[:: -(-len(trials) // MOST_TRIALS)])
+    return [t for t in trials if t.kind == "dense" or (t.kind, t.ratio) in chosen]

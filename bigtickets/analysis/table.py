@@ -5,6 +5,7 @@ Records that the manifest no longer plans stay out of the table.
 """
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,10 @@ class MissingTrial:
     """The failure's class and message; empty if there is none."""
 
 
-def read_table(folder: RunFolder) -> pd.DataFrame:
+def read_table(folder: RunFolder, trials: Iterable[Step] | None = None) -> pd.DataFrame:
     """One row per finished trial of the manifest; the columns of COLUMNS, then other metrics.
+
+    `trials`: only these of them.
 
     `points`: what one unit of the score is worth in the report, 100 but for metric modules that
     say otherwise. `x`, `x_model`, `x_flops`: removed fractions of the prunable encoder weights, of
@@ -54,7 +57,8 @@ def read_table(folder: RunFolder) -> pd.DataFrame:
     with kind `dense` and ratio 0. DamagedError if a record is broken, InputError if a newer
     version wrote it.
     """
-    planned = [(step, folder.trial(step.id) / "record.json") for step in planned_trials(folder)]
+    asked = planned_trials(folder) if trials is None else trials
+    planned = [(step, folder.trial(step.id) / "record.json") for step in asked]
     rows = [_row(step, _record(path)) for step, path in planned if path.is_file()]
     table = pd.DataFrame(rows, columns=None if rows else COLUMNS)
     if not rows:

@@ -8,11 +8,12 @@ import pytest
 from _known_truth import is_at_least, table_of, truth
 from _synthetic_run import shared_run, study
 
+from bigtickets.analysis import precision
 from bigtickets.analysis.precision import ASSUMED_SD, ASSURANCE, Seeds, seeds_line, seeds_of
 from bigtickets.analysis.statistics.curves import curves
 from bigtickets.analysis.statistics.gain import gain
 from bigtickets.analysis.statistics.levels import level_estimates
-from bigtickets.analysis.table import read_table
+from bigtickets.analysis.table import planned_trials, read_table
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.spec import AnalysisSpec, StudySpec
 
@@ -81,3 +82,11 @@ def test_the_line_says_where_the_deviation_is_from() -> None:
     line = seeds_line(Seeds(5, 12, 0.5, 1.4, 120))
     assert "seeds: 5 given; a gain ± 0.5 points (95 % interval) needs 12" in line
     assert "1.40 points (measured on 120 differences)" in line
+
+
+def test_of_many_trials_whole_levels_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = seeds_of(asking(1.0), shared_run())
+    monkeypatch.setattr(precision, "MOST_TRIALS", len(planned_trials(shared_run())) // 3)
+    some = seeds_of(asking(1.0), shared_run())
+    assert 2 < some.differences < every.differences / 2
+    assert some.sd == pytest.approx(every.sd, rel=0.5)
