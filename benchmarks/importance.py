@@ -204,8 +204,8 @@ def ours(model: BertForSequenceClassification, batches: list[Batch]) -> None:
 def usual(model: BertForSequenceClassification, batches: list[Batch]) -> None:
     """Gates in the graph, gradients of all weights, absolute value of each batch's gradient."""
     layers = unit_layers(model)
-    heads = torch.ones(len(layers), 768, requires_grad=True)
-    neurons = torch.ones(len(layers), 3072, requires_grad=True)
+    width = [layers[0].attention_output.in_features, layers[0].ffn_output.in_features]
+    heads, neurons = (torch.ones(len(layers), size, requires_grad=True) for size in width)
     totals = [torch.zeros_like(heads), torch.zeros_like(neurons)]
     handles = []
     for i, layer in enumerate(layers):
