@@ -20,6 +20,8 @@ POLL_S = 0.5
 MOST_PAUSE_S = 10.0
 LOOK_EVERY_S = 30.0
 """A line older than that is made anew: steps were done, given back or lost meanwhile."""
+REST = 20
+"""Between two such looks: so many times as long as a look takes, if that is more."""
 FEW = 200
 """So few steps are asked for one by one; for more, whole folders are listed."""
 MANY = 50
@@ -47,7 +49,8 @@ class Queue:
         self._failed: dict[str, int] = {}
         """Attempts that failed for good."""
         self._line: deque[Step] = deque()
-        self._looked_at = float("-inf")
+        self._look_at = float("-inf")
+        """When the line will be old."""
         self._unsure = self._waiting = self._late = False
         """Of the last look: not all was looked at or something changed; others run what is left;
         something did not fit."""
@@ -61,7 +64,7 @@ class Queue:
         "none" if nothing can be had.
         """
         started = time.monotonic()
-        if started - self._looked_at > LOOK_EVERY_S:
+        if started > self._look_at:
             self._line.clear()
         looked = False
         while self._line or not looked or self._unsure:
@@ -78,7 +81,7 @@ class Queue:
 
     def _look(self) -> None:
         """Line up what can be taken: claimed steps first, as they may be given back or lost."""
-        self._looked_at = time.monotonic()
+        started = time.monotonic()
         self._waiting = self._late = False
         self._learn(self._newly_done())
         claims = newest_attempts(self._context.folder.claims)
@@ -93,6 +96,8 @@ class Queue:
         fresh.sort(key=lambda s: self._place[s.id])
         for _, group in groupby(fresh, lambda s: s.step):
             self._line.extend(_spread(list(group)))
+        ended = time.monotonic()
+        self._look_at = ended + max(LOOK_EVERY_S, REST * (ended - started))
 
     def _newly_done(self) -> set[str]:
         """What has been finished since the last look, as far as it matters here."""

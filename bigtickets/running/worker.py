@@ -74,8 +74,6 @@ def _work(options: argparse.Namespace) -> None:
         folder = ranks.each(lambda: open_run(options.run))
         context = make_context(folder, ranks, stop, options.worker_log)
         chosen = choose(context, options.processes, options.before_trials)
-        # The steps of a large study stay until the end: the collector need not look at them.
-        gc.freeze()
         with _diary(context) as diary:
             work(dataclasses.replace(context, diary=diary), chosen, options.patience)
         stopped = ranks.any(stop.asked())[0]
@@ -131,6 +129,9 @@ def work(context: Context, chosen: Iterable[str], patience_s: float = math.inf) 
     While others work on what is needed it waits, but no longer than `patience_s`.
     """
     queue = Queue(context, chosen)
+    # The steps of a large study stay until the end: the collector, which is called after each of
+    # them, need not look at the others.
+    gc.freeze()
     longest: dict[str, float] = {}
     waits_since = time.monotonic()
     while not context.ranks.any(context.stop.asked())[0]:
