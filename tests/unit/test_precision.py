@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from _known_truth import is_at_least, table_of, truth
-from _synthetic_run import shared_run, study
+from _synthetic_run import make_run, shared_run, study
 
 from bigtickets.analysis import precision
 from bigtickets.analysis.precision import ASSUMED_SD, ASSURANCE, Seeds, seeds_line, seeds_of
@@ -15,7 +15,8 @@ from bigtickets.analysis.statistics.gain import gain
 from bigtickets.analysis.statistics.levels import level_estimates
 from bigtickets.analysis.table import planned_trials, read_table
 from bigtickets.study.folder import RunFolder
-from bigtickets.study.spec import AnalysisSpec, StudySpec
+from bigtickets.study.spec import AnalysisSpec, MetricModule, StudySpec
+from bigtickets.study.state import write_run
 
 RATIOS = (0.2, 0.4, 0.6, 0.8)
 
@@ -65,6 +66,19 @@ def test_the_deviation_is_that_of_the_finished_trials() -> None:
     assert found.sd == pytest.approx(100 * (squares / freedom) ** 0.5)
     assert found.differences == sum(map(len, pooled)) > 50
     assert found.given == 3
+
+
+def test_the_deviation_is_in_the_points_of_the_report(tmp_path: Path) -> None:
+    plain = study(models=("L3",), tasks=("movie",))
+    folder = make_run(tmp_path / "run", plain, lambda step: True)
+    before = seeds_of(asking(1.0), folder)
+    module = MetricModule("cost", "/scripts/cost.py", "0" * 64, points=0.5)
+    write_run(
+        dataclasses.replace(plain, tasks=(dataclasses.replace(plain.tasks[0], module=module),)),
+        folder,
+    )
+    found = seeds_of(asking(1.0), folder)
+    assert found.sd == pytest.approx(before.sd * 0.5 / 100)
 
 
 def test_finer_precision_takes_more_seeds_up_to_where_it_is_hopeless(tmp_path: Path) -> None:
