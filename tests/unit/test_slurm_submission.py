@@ -254,6 +254,20 @@ def test_an_unclear_answer_is_looked_up_in_the_queue(slurm: Slurm, tmp_path: Pat
     assert "--dependency=afterany:7" in slurm.calls[0]
 
 
+def test_a_job_that_was_given_up_covers_nothing(slurm: Slurm, tmp_path: Path) -> None:
+    """SLURM shows it late: it will find itself given up, so others must do its work."""
+    folder = RunFolder(tmp_path)
+    timed_out = (1, "", "sbatch: error: Batch job submission failed: Socket timed out on send/recv")
+    slurm.answers = [(0, "7\n", ""), timed_out]
+    with pytest.raises(BigticketsError):
+        submit(slurm, folder)
+    _, late = journal.read_journal(folder)
+    submission.reconcile(folder, [])
+    slurm.jobs[late.uid] = QueuedJob("8", "8_[0]", "PENDING", "", "", "", late.uid)
+    assert [entry.name for entry in submit(slurm, folder)] == ["scoring-1x", "trials-1x", "finish"]
+    assert not any("afterany:8" in word or ":8:" in word for word in slurm.calls[-1])
+
+
 def test_a_number_that_slurm_gave_to_somebody_else_is_not_cancelled(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     entry = journal.Entry("mine", 1, "trials", 1, 1, 0, 60)

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 def _admitted(options: argparse.Namespace) -> bool:
     """Whether the journal knows this job, and has not given it up for another."""
     entry = journal.entry_of(open_run(options.run), options.uid)
-    if entry is not None and entry.state in ("intended", "submitted"):
+    if entry is not None and entry.state in journal.COUNTED:
         return True
     print(f"job {options.job}: this submission was given up or cancelled; nothing to do")
     return False

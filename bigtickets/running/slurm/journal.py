@@ -18,6 +18,8 @@ from bigtickets.study.folder import RunFolder
 from bigtickets.study.steps import Step
 
 State = Literal["intended", "submitted", "refused", "given up", "cancelled"]
+COUNTED: tuple[State, ...] = ("intended", "submitted")
+"""States of a job that works when it starts."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def survey(
     """What is to be submitted; reads files only."""
     uids = live_uids(found)
     entries = journal.read_journal(folder)
-    live = [entry for entry in entries if entry.uid in uids and entry.state != "cancelled"]
+    # A job that was given up or cancelled does nothing, should it still start.
+    live = [e for e in entries if e.uid in uids and e.state in journal.COUNTED]
     left = steps_left(study, folder)
     covered = journal.covered(folder, live, left)
     new = [item for item in left if item[0].id not in covered]
