@@ -14,9 +14,11 @@ from test_memory import BERT
 from bigtickets import cli
 from bigtickets.errors import InputError
 from bigtickets.running.sizes.machine import this_machine
+from bigtickets.running.sizes.planning import plan_facts
 from bigtickets.running.sizes.sizing import Machine, choose, choose_cpu, process_counts, resolve
 from bigtickets.running.slurm.cluster import Cluster
 from bigtickets.running.slurm.commands import machine_of
+from bigtickets.study.folder import RunFolder
 from bigtickets.study.reader import read_study
 from bigtickets.study.spec import ExecutionSpec, StudySpec, TrainingSpec
 from bigtickets.study.steps import expand
@@ -205,6 +207,15 @@ def test_this_machine_is_asked_for_its_gpus(
     tool.write_text("#!/bin/sh\nexit 9\n")
     with pytest.raises(InputError, match="--gpu-memory"):
         this_machine()
+
+
+def test_hours_and_disk_need_no_machine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs without GPUs submit what is left, on nodes whose GPUs they may not look at."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("PATH", "/nowhere")
+    facts = plan_facts(study(root), RunFolder(root / "run"))
+    assert facts["hours"] > 0
+    assert "memory" not in facts["models"][0]
 
 
 def test_the_plan_shows_sizes_choice_and_seeds(

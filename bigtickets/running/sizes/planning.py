@@ -27,7 +27,7 @@ def plan(study_path: Path, out: Path | None, as_json: bool, machine: Machine | N
     study = read_study(study_path)
     folder = RunFolder((out or Path("runs") / study.study).resolve())
     study = pinned_as_before(study, folder)
-    facts = plan_facts(study, folder, machine)
+    facts = plan_facts(study, folder, machine or this_machine())
     if as_json:
         print(json.dumps(facts, indent=1))
         return
@@ -63,8 +63,7 @@ def machine_asked(gpu_memory_gb: float | None, gpus_per_node: int | None) -> Mac
 def plan_facts(
     study: StudySpec, folder: RunFolder, machine: Machine | None = None
 ) -> dict[str, Any]:
-    """The plan as JSON; for this machine if none is given."""
-    machine = machine or this_machine()
+    """The plan as JSON; what memory it takes only for a given machine."""
     steps, done = expand(study), done_ids(folder)
     left = [step for step in steps if step.id not in done]
     configs = {model.name: config_of(model) for model in study.models}
@@ -75,13 +74,14 @@ def plan_facts(
         if config is None or shape is None:
             continue
         costs.append(model_cost(study, folder, model, shape, left))
-        models.append(asdict(costs[-1]) | {"memory": memory_facts(config, model, machine)})
+        memory = {"memory": memory_facts(config, model, machine)} if machine else {}
+        models.append(asdict(costs[-1]) | memory)
     speed, source = speed_of_trials(folder, steps, done)
     return {
         "study": study.study,
         "run": str(folder.root),
         "steps": _counts(steps, done),
-        "machine": asdict(machine),
+        "machine": asdict(machine) if machine else None,
         "models": models,
         "seeds": asdict(seeds_of(study, folder)),
         "hours": sum(cost.flops for cost in costs) / speed / 3600,
