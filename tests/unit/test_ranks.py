@@ -104,6 +104,12 @@ def test_codes_reach_the_launcher(environment: pytest.MonkeyPatch, tmp_path: Pat
     assert codes_left(tmp_path) == [2, 75, 2]
 
 
+def test_a_code_that_goes_while_it_is_read_is_none(tmp_path: Path) -> None:
+    (tmp_path / "0").symlink_to("of an earlier life")  # listed, and not there
+    (tmp_path / "1").write_text("75")
+    assert codes_left(tmp_path) == [75]
+
+
 def test_without_a_launcher_the_code_is_the_process_s(environment: pytest.MonkeyPatch) -> None:
     environment.setattr(sys, "argv", ["step.py"])
     assert run_rank(lambda words: 75) == 75

@@ -1,5 +1,6 @@
 """How a rank's exit code reaches who started the group: torchrun turns every one but 0 into 1."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -50,8 +51,11 @@ def leave_code(code: int) -> None:
 
 def codes_left(folder: Path) -> list[int]:
     """The codes of the ranks that ended in order, by local rank."""
-    paths = sorted(folder.glob("[0-9]*"), key=lambda path: int(path.name))
-    return [int(path.read_text()) for path in paths]
+    found = []
+    for path in sorted(folder.glob("[0-9]*"), key=lambda path: int(path.name)):
+        with contextlib.suppress(FileNotFoundError):  # a new life has just taken it away
+            found.append(int(path.read_text()))
+    return found
 
 
 def _own_file() -> Path:
