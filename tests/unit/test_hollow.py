@@ -166,6 +166,13 @@ def test_a_file_written_tensor_by_tensor(tmp_path: Path) -> None:
         read_tensor(places_in(path)["one"])  # the last
 
 
+@pytest.mark.parametrize("content", [b"", b"weights?", b"\x40" + 7 * b"\0" + b'{"a": '])
+def test_what_is_no_safetensors_file_is_damaged(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w").write_bytes(content)
+    with pytest.raises(DamagedError, match=r"w: no safetensors file"):
+        places_in(tmp_path / "w")
+
+
 @pytest.mark.parametrize("block", [1, 10, 10**6])
 def test_parts_of_a_tensor_are_cut_while_it_is_read(
     tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
