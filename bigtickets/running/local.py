@@ -1,5 +1,6 @@
 """The local executor: torchrun groups side by side on this machine, over one run folder."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from bigtickets.errors import BigticketsError, InputError
 from bigtickets.running.groups.launching import (
@@ -194,8 +197,12 @@ def _start(folder: RunFolder, slot: Slot, done: int) -> None:
 def _kill(slot: Slot) -> None:
     """Leave nothing behind, whatever went wrong."""
     if slot.process is not None and slot.process.poll() is None:
-        os.killpg(slot.process.pid, signal.SIGKILL)
+        below = psutil.Process(slot.process.pid).children(recursive=True)
+        slot.process.kill()
         slot.process.wait()
+        for process in below:  # ranks have sessions of their own
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def tail(path: Path, lines: int) -> str:
