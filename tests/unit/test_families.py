@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tiny_models import CONFIGS, FAMILIES, batch_for, random_kept, tiny
+from tiny_models import BERT_BASE, CONFIGS, FAMILIES, batch_for, random_kept, tiny
 from torch.utils.flop_counter import FlopCounterMode
 
 from bigtickets.errors import InputError
@@ -21,17 +21,6 @@ from bigtickets.tickets.families import (
 )
 from bigtickets.tickets.surgery import remove_units
 from bigtickets.tickets.units import layer_names, model_shapes, unit_layers
-
-BERT_BASE = {
-    "model_type": "bert",
-    "num_hidden_layers": 12,
-    "hidden_size": 768,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "vocab_size": 30522,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

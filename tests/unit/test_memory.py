@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import BERT_BASE
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from bigtickets.running.sizes import activations, memory
@@ -23,17 +24,6 @@ from bigtickets.study.spec import ExecutionSpec, TrainingSpec
 from bigtickets.training.dropout import MaskKey, install_dropout
 from bigtickets.training.hardware import tokens_per_pass
 
-BERT: dict[str, Any] = {
-    "model_type": "bert",
-    "num_hidden_layers": 12,
-    "hidden_size": 768,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "vocab_size": 30522,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "hidden_act": "gelu",
-}
 LENGTH, EXAMPLES = 48, 4
 SMALL = {"hidden_size": 64, "num_attention_heads": 4, "vocab_size": 60}
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -133,7 +123,7 @@ def test_constants_are_those_of_the_engine_and_the_pass() -> None:
 
 def test_bert_base_on_one_gpu() -> None:
     """Sixteen bytes a parameter, and activations in bf16."""
-    found = memory_of(BERT, TrainingSpec(), ExecutionSpec(), Layout())
+    found = memory_of(BERT_BASE, TrainingSpec(), ExecutionSpec(), Layout())
     states = found.weights + found.gradients + found.optimizer
     assert states == 16 * 109_483_778  # of BertForSequenceClassification
     assert 0.5 * GIB < found.activations < 3 * GIB
@@ -146,7 +136,7 @@ def test_more_processes_and_higher_stages_share_more(cpu: bool) -> None:
         layout = Layout(zero, False, processes)
         return memory_of(large, TrainingSpec(), ExecutionSpec(), layout, cpu).peak
 
-    large = BERT | {"hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 32}
+    large = BERT_BASE | {"hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 32}
     large["num_attention_heads"] = 32
     for zero in range(4):
         peaks = [peak(zero, n) for n in (2, 4, 8, 64)]
@@ -158,23 +148,25 @@ def test_more_processes_and_higher_stages_share_more(cpu: bool) -> None:
 
 def test_offloaded_state_moves_to_the_machine() -> None:
     for zero in (2, 3):
-        here = memory_of(BERT, TrainingSpec(), ExecutionSpec(), Layout(zero, False, 4))
-        away = memory_of(BERT, TrainingSpec(), ExecutionSpec(), Layout(zero, True, 4))
+        here = memory_of(BERT_BASE, TrainingSpec(), ExecutionSpec(), Layout(zero, False, 4))
+        away = memory_of(BERT_BASE, TrainingSpec(), ExecutionSpec(), Layout(zero, True, 4))
         assert here.host < away.host
         assert away.peak < here.peak
         assert away.host >= 16 * 109_483_778 // 4
 
 
 def test_scoring_takes_the_tokens_that_fit() -> None:
-    each = scoring_bytes(BERT, 128, ExecutionSpec(), 1)
-    assert scoring_tokens(BERT, 128, ExecutionSpec(), 16384, 10**12) == 16384
-    assert scoring_tokens(BERT, 128, ExecutionSpec(), 16384, 1000 * each) == 1000
-    assert scoring_tokens(BERT, 128, ExecutionSpec(), 16384, each) == 128, "one example at least"
+    each = scoring_bytes(BERT_BASE, 128, ExecutionSpec(), 1)
+    assert scoring_tokens(BERT_BASE, 128, ExecutionSpec(), 16384, 10**12) == 16384
+    assert scoring_tokens(BERT_BASE, 128, ExecutionSpec(), 16384, 1000 * each) == 1000
+    assert scoring_tokens(BERT_BASE, 128, ExecutionSpec(), 16384, each) == 128, (
+        "one example at least"
+    )
 
 
 def test_micro_batch_length_and_attention_count() -> None:
     def activation(training: TrainingSpec, **execution: Any) -> int:
-        return memory_of(BERT, training, ExecutionSpec(**execution), Layout()).activations
+        return memory_of(BERT_BASE, training, ExecutionSpec(**execution), Layout()).activations
 
     base = activation(TrainingSpec())
     assert activation(TrainingSpec(), micro_batch=16) < 0.6 * base

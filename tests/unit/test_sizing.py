@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from small_study import write_study
-from test_memory import BERT
+from tiny_models import BERT_BASE
 
 from bigtickets import cli
 from bigtickets.errors import InputError
@@ -39,7 +39,7 @@ LLAMA_70B = {
 
 
 def bert(hidden: int, layers: int) -> dict[str, Any]:
-    return BERT | {
+    return BERT_BASE | {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
         "num_attention_heads": hidden // 64,
@@ -48,7 +48,7 @@ def bert(hidden: int, layers: int) -> dict[str, Any]:
 
 
 def test_small_models_take_one_gpu_and_no_zero() -> None:
-    for config in (bert(384, 6), BERT, bert(1024, 24)):
+    for config in (bert(384, 6), BERT_BASE, bert(1024, 24)):
         found = choose(config, TrainingSpec(), OPEN, 80, 8)
         assert (found.zero, found.offload, found.processes, found.nodes) == (0, False, 1, 1)
         assert found.fits
@@ -82,18 +82,20 @@ def test_offload_comes_last_and_nothing_fitting_is_said() -> None:
 
 
 def test_what_is_fixed_stays() -> None:
-    found = choose(BERT, TrainingSpec(), ExecutionSpec(zero=2, processes_per_trial=4), 80, 8)
+    found = choose(BERT_BASE, TrainingSpec(), ExecutionSpec(zero=2, processes_per_trial=4), 80, 8)
     assert (found.zero, found.processes, found.offload) == (2, 4, False)
-    found = choose(BERT, TrainingSpec(), ExecutionSpec(zero="auto", processes_per_trial=4), 80, 8)
+    found = choose(
+        BERT_BASE, TrainingSpec(), ExecutionSpec(zero="auto", processes_per_trial=4), 80, 8
+    )
     assert (found.zero, found.processes) == (0, 4)
 
 
 def test_a_cpu_takes_one_process() -> None:
-    found = choose_cpu(BERT, TrainingSpec(), OPEN, 16)
+    found = choose_cpu(BERT_BASE, TrainingSpec(), OPEN, 16)
     assert (found.zero, found.processes, found.fits) == (0, 1, True)
-    assert not choose_cpu(BERT, TrainingSpec(), OPEN, 1).fits
+    assert not choose_cpu(BERT_BASE, TrainingSpec(), OPEN, 1).fits
     two = ExecutionSpec(processes_per_trial=2)
-    assert not choose_cpu(BERT, TrainingSpec(), two, found.memory_gb * 1.5).fits
+    assert not choose_cpu(BERT_BASE, TrainingSpec(), two, found.memory_gb * 1.5).fits
 
 
 def test_counts_are_parts_of_a_machine_or_whole_machines() -> None:

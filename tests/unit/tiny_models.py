@@ -42,21 +42,14 @@ _SIZES = {
     "eos_token_id": 3,
     "num_labels": 3,
 }
+_NO_FFN = {key: size for key, size in _SIZES.items() if key != "intermediate_size"}
+"""For families that have another name for it."""
 CONFIGS = {
     "bert": BertConfig(**_SIZES),
     "roberta": RobertaConfig(**_SIZES),
     "xlm-roberta": XLMRobertaConfig(**_SIZES, type_vocab_size=1),
     "electra": ElectraConfig(**_SIZES, embedding_size=16),
-    "distilbert": DistilBertConfig(
-        vocab_size=60,
-        dim=24,
-        n_layers=3,
-        n_heads=4,
-        hidden_dim=20,
-        max_position_embeddings=40,
-        pad_token_id=1,
-        num_labels=3,
-    ),
+    "distilbert": DistilBertConfig(**_NO_FFN, hidden_dim=20),
     # Three groups, each run twice.
     "albert": AlbertConfig(
         **{**_SIZES, "num_hidden_layers": 6}, embedding_size=16, num_hidden_groups=3
@@ -72,23 +65,8 @@ CONFIGS = {
         position_biased_input=False,
     ),
     "modernbert": ModernBertConfig(**_SIZES, local_attention=8, cls_token_id=2, sep_token_id=3),
-    "gpt2": GPT2Config(
-        vocab_size=60,
-        n_embd=24,
-        n_layer=3,
-        n_head=4,
-        n_inner=20,
-        n_positions=40,
-        pad_token_id=1,
-        bos_token_id=2,
-        eos_token_id=3,
-        num_labels=3,
-    ),
-    "opt": OPTConfig(
-        **{key: size for key, size in _SIZES.items() if key != "intermediate_size"},
-        ffn_dim=20,
-        word_embed_proj_dim=16,
-    ),
+    "gpt2": GPT2Config(**_NO_FFN, n_inner=20),
+    "opt": OPTConfig(**_NO_FFN, ffn_dim=20, word_embed_proj_dim=16),
     # Four groups of two and three query heads; heads x head size is not the hidden size.
     "llama": LlamaConfig(
         **{**_SIZES, "num_attention_heads": 8}, num_key_value_heads=4, head_dim=4, mlp_bias=True
@@ -107,6 +85,18 @@ CONFIGS = {
     ),
 }
 FAMILIES = list(CONFIGS)
+BERT_BASE = {
+    "model_type": "bert",
+    "num_hidden_layers": 12,
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "vocab_size": 30522,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "hidden_act": "gelu",
+}
+"""The content of a config.json, as far as it says sizes."""
 KERNELS = [
     (family, attention)
     for family in FAMILIES
