@@ -27,15 +27,16 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertModel, PreTrainedModel
 
+from bigtickets.running.steps.prepared import cut_values
 from bigtickets.study.spec import ExecutionSpec, ModelSpec, TicketsSpec, TrainingSpec
 from bigtickets.tickets.importance import ImportancePass
 from bigtickets.tickets.selection import select
 from bigtickets.tickets.shapes import Masks, weights_per_unit
-from bigtickets.tickets.surgery import remove_units, selections, shrink
+from bigtickets.tickets.surgery import remove_units
 from bigtickets.tickets.units import model_shapes
 from bigtickets.training.engine import Engine, scoring_network
-from bigtickets.training.hollow import Source, Values, hollow_model, names_of, pretrained_source
-from bigtickets.training.models import load_model
+from bigtickets.training.hollow import Source, hollow_model, pretrained_source
+from bigtickets.training.models import Values, load_model
 from bigtickets.training.ranks import Ranks, process_group
 
 STAGES = ["0", "1", "2", "2_offload", "3", "3_offload"]
@@ -118,7 +119,7 @@ def scored(model: ModelSpec, ranks: Ranks, base: int) -> tuple[dict[str, np.ndar
     """(normalised scores, peak of loading, peak of the pass)."""
     ids_BT, labels_B = examples(ranks)
     with Peak(base) as load:
-        network, values = build(model, None, ranks)
+        network, values = build(model, {}, ranks)
         context = scoring_network(network, values, model.execution, ranks)
         network = context.__enter__()
     with Peak(base) as score, ImportancePass(network, device=ranks.device) as scoring:
@@ -155,19 +156,14 @@ def trained(model: ModelSpec, kept: Masks, ranks: Ranks, base: int) -> tuple[lis
     return losses, peak.gb
 
 
-def build(
-    model: ModelSpec, kept: Masks | None, ranks: Ranks
-) -> tuple[PreTrainedModel, Values | None]:
-    """The network, hollow if it will be sharded; pruned if `kept` is given."""
+def build(model: ModelSpec, kept: Masks, ranks: Ranks) -> tuple[PreTrainedModel, Values | None]:
+    """The network, hollow if it will be sharded, and its weights; `kept` empty: the dense one."""
     if model.execution.zero < 3:
         network = load_model(model, 2, 0).eval()
         return remove_units(network, kept) if kept else network, None
     network = hollow_model(model, 2)
     source = pretrained_source(model, network, 2, 0) if ranks.first else Source()
-    cut = selections(network, kept) if kept else {}
-    if kept:
-        shrink(network, kept)
-    return network, source.values(names_of(network), cut)
+    return network, cut_values(network, source, kept)
 
 
 def examples(ranks: Ranks) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,9 +17,10 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from bigtickets.running.steps.prepared import cut_values
 from bigtickets.study.spec import ExecutionSpec, ModelSpec
+from bigtickets.tickets.families import Masks
 from bigtickets.tickets.importance import ImportancePass
-from bigtickets.tickets.surgery import selections, shrink
 from bigtickets.training.engine import scoring_network
 from bigtickets.training.hollow import (
     Source,
@@ -36,14 +37,11 @@ SHARE = 0.8
 IDS_BT, LABELS_B = torch.arange(2, 18).view(2, 8), torch.tensor([0, 1])
 
 
-def sharded(model: ModelSpec, kept: dict | None, ranks: Ranks) -> tuple[PreTrainedModel, Values]:
-    """The network, pruned if `kept` is given, and where its weights come from."""
+def sharded(model: ModelSpec, kept: Masks, ranks: Ranks) -> tuple[PreTrainedModel, Values]:
+    """The network and its weights; `kept` empty: the dense one."""
     network = hollow_model(model, 2)
     source = pretrained_source(model, network, 2, 0) if ranks.first else Source()
-    cut = selections(network, kept) if kept else {}
-    if kept:
-        shrink(network, kept)
-    return network, source.values(names_of(network), cut)
+    return network, cut_values(network, source, kept)
 
 
 def in_parts(model: ModelSpec, ranks: Ranks) -> dict[str, list[float]]:
@@ -59,7 +57,7 @@ def in_parts(model: ModelSpec, ranks: Ranks) -> dict[str, list[float]]:
 
 def dense_scores(model: ModelSpec, ranks: Ranks) -> dict[str, np.ndarray]:
     """Mean scores, L x N per unit type."""
-    network, values = sharded(model, None, ranks)
+    network, values = sharded(model, {}, ranks)
     with (
         scoring_network(network, values, model.execution, ranks) as network,
         ImportancePass(network, device=ranks.device) as scoring,

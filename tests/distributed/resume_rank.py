@@ -10,40 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from families_rank import build, losses
+from families_rank import start, steps
 
-from bigtickets.study.spec import ExecutionSpec, ModelSpec, TrainingSpec
-from bigtickets.training.engine import Engine
+from bigtickets.study.spec import ExecutionSpec, ModelSpec
 from bigtickets.training.ranks import Ranks, process_group
-
-
-def start(model: ModelSpec, ranks: Ranks) -> Engine:
-    """An engine before its first step."""
-    network, values = build(model, None, ranks)
-    network.config.pad_token_id = 1
-    return Engine(network, TrainingSpec(), model.execution, ranks, values)
-
-
-def steps(engine: Engine, ranks: Ranks, count: int) -> list[float]:
-    """Loss over all ranks of each step."""
-    found = []
-    for _ in range(count):
-        loss = losses(engine, ranks).sum()
-        engine.backward(loss, True)
-        engine.step(1e-2)
-        total = loss.detach().clone()
-        ranks.sum_(total)
-        found.append(float(total))
-    return found
 
 
 def resumed(first: ModelSpec, second: ModelSpec, ranks: Ranks) -> list[float]:
     """Losses of two steps of the one, and of two more of the other."""
-    engine = start(first, ranks)
+    engine = start(first, {}, ranks)
     found = steps(engine, ranks, 2)
     state = {name: tensor.clone() for name, tensor in engine.state().tensors}
     engine.close()
-    engine = start(second, ranks)
+    engine = start(second, {}, ranks)
     engine.set_state(copy.copy(state).__getitem__, 2)
     found += steps(engine, ranks, 2)
     engine.close()
@@ -62,7 +41,7 @@ def main(folder: str, engine: str, offloaded: str, out: Path, ranks: Ranks) -> N
     names = list(ways)
     pairs = [("0", "0"), *zip(names, names[1:] + names[:1], strict=True)]
     found = {f"{a} to {b}": resumed(models[a], models[b], ranks) for a, b in pairs}
-    engine_through = start(plain, ranks)
+    engine_through = start(plain, {}, ranks)
     found["through"] = steps(engine_through, ranks, 4)
     engine_through.close()
     if ranks.first:

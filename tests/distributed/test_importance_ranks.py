@@ -1,18 +1,12 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from groups import launch
 from importance_rank import score_shard
-from small_study import HANG_S
 
 from bigtickets.study.spec import TicketsSpec
 from bigtickets.tickets.scores import load_scores
 from bigtickets.tickets.selection import select
 
-SCRIPT = Path(__file__).with_name("importance_rank.py")
 WEIGHTS = {"heads": 1056, "neurons": 65, "blocks": 4192}
 
 
@@ -22,13 +16,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scores")
     score_shard(folder, ranks=1, rank=0, sum_in_place=lambda flat: flat)
     for ranks in (2, 4):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc_per_node", str(ranks), str(SCRIPT), str(folder)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=HANG_S
-        )
-        assert done.returncode == 0, done.stderr
+        launch("importance_rank.py", ranks, folder)
     return folder
 
 

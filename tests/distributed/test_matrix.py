@@ -4,15 +4,13 @@ Each number of ranks is one launched group that goes through all stages, as a wo
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from groups import launch, sharing_all
 from matrix_rank import FEW, ways
-from small_study import HANG_S, write_data, write_model, write_study
+from small_study import write_data, write_model, write_study
 
 from bigtickets.running.single import Wanted, run_single
 from bigtickets.study.spec import TicketsSpec
@@ -20,8 +18,6 @@ from bigtickets.tickets.scores import load_scores
 from bigtickets.tickets.selection import select
 
 pytestmark = pytest.mark.distributed
-ROOT = Path(__file__).parents[2]
-SCRIPT = Path(__file__).with_name("matrix_rank.py")
 ROWS = 14  # no multiple of 2 x 4 or of 4 x 4
 REFERENCE = "zero0-4"
 
@@ -40,23 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seeds=[0],
     )
     run_single(path, root / "run", "ticket", Wanted(kind="winning", ratio=0.5))
-    for name in ("zero3", "zero3_offload"):
-        config = json.loads((ROOT / "ds_configs" / f"{name}.json").read_text())
-        config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
-        (root / f"{name}.json").write_text(json.dumps(config))
+    sharing_all(root)
     for ranks in (1, 2, 4):
-        launch(root, ranks)
+        launch("matrix_rank.py", ranks, root, cwd=root)
     return root
-
-
-def launch(root: Path, ranks: int) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", str(ranks), str(SCRIPT), str(root)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, timeout=HANG_S
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
 
 
 def tickets(scores) -> list[bytes]:

@@ -1,15 +1,13 @@
 """A model that one rank cannot hold is loaded, sliced and scored by two."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_study import HANG_S, write_model
+from groups import engine_file, launch
+from small_study import write_model
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertModel
 
@@ -19,8 +17,6 @@ from bigtickets.tickets.surgery import remove_units
 from bigtickets.training.models import load_model
 
 pytestmark = pytest.mark.distributed
-ROOT = Path(__file__).parents[2]
-SCRIPT = Path(__file__).with_name("memory_rank.py")
 MIB = 2**20
 
 
@@ -39,26 +35,15 @@ def write_wide(folder: Path) -> Path:
     return folder
 
 
-def engine_file(path: Path) -> Path:
-    """ZeRO 3 that gives a layer's weights back as soon as it can."""
-    config = json.loads((ROOT / "ds_configs" / "zero3.json").read_text())
-    for key in ("prefetch_bucket_size", "max_live_parameters", "max_reuse_distance"):
-        config["zero_optimization"][f"stage3_{key}"] = 1_000_000
-    path.write_text(json.dumps(config))
-    return path
-
-
 def test_a_model_bigger_than_a_ranks_memory(tmp_path: Path) -> None:
     folder = write_wide(tmp_path / "wide")
     write_model(tmp_path / "wide-tiny", hidden=64)
     out = tmp_path / "found.json"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", "2", str(SCRIPT), str(folder)]
-    command += [str(engine_file(tmp_path / "engine.json")), str(out)]
+    # One that gives a layer's weights back as soon as it can.
+    keys = ("prefetch_bucket_size", "max_live_parameters", "max_reuse_distance")
+    engine = engine_file(tmp_path, "zero3", **dict.fromkeys(keys, 1_000_000))
     # glibc keeps what is freed in pieces of up to 32 MiB: a layer's weights would stay for ever.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(MIB)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG_S)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    launch("memory_rank.py", 2, folder, engine, out, MALLOC_MMAP_THRESHOLD_=str(MIB))
     found = json.loads(out.read_text())
     assert found["bytes"] > 200 * MIB
     assert found["whole_fails"], "the limit is no limit: the model fits on one rank"

@@ -1,48 +1,26 @@
 """Sharded over two ranks: every family's scores and losses, and training that changes its stage."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_study import HANG_S
+from groups import launch, sharing_all
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from tiny_models import FAMILIES, tiny
 
 pytestmark = pytest.mark.distributed
-ROOT = Path(__file__).parents[2]
 TEXT = [family for family in FAMILIES if family != "vit"]
-
-
-def engines(folder: Path) -> list[str]:
-    """ZeRO 3 that shares out small weights too, without and with offload."""
-    paths = []
-    for name in ("zero3", "zero3_offload"):
-        config = json.loads((ROOT / "ds_configs" / f"{name}.json").read_text())
-        config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
-        (folder / f"{name}.json").write_text(json.dumps(config))
-        paths.append(str(folder / f"{name}.json"))
-    return paths
-
-
-def launch(script: str, *words: str) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", "2", str(Path(__file__).with_name(script)), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG_S)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
 
 
 def test_every_family_is_the_same_when_it_is_sharded(tmp_path: Path) -> None:
     for family in TEXT:
         tiny(family, dtype=torch.float32).save_pretrained(tmp_path / "models" / family)
     out = tmp_path / "found.json"
-    launch("families_rank.py", str(tmp_path / "models"), engines(tmp_path)[0], str(out))
+    launch("families_rank.py", 2, tmp_path / "models", sharing_all(tmp_path)[0], out)
     found = json.loads(out.read_text())
     assert set(found) == set(TEXT)
     for family, (whole, sharded) in found.items():
@@ -59,7 +37,7 @@ def test_every_family_is_the_same_when_it_is_sharded(tmp_path: Path) -> None:
 def test_training_goes_on_at_another_stage(tmp_path: Path) -> None:
     tiny("bert", dtype=torch.float32).save_pretrained(tmp_path / "model")
     out = tmp_path / "found.json"
-    launch("resume_rank.py", str(tmp_path / "model"), *engines(tmp_path), str(out))
+    launch("resume_rank.py", 2, tmp_path / "model", *sharing_all(tmp_path), out)
     found = json.loads(out.read_text())
     through = found.pop("through")
     assert len(found) == 5

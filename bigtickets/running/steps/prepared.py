@@ -12,7 +12,7 @@ from bigtickets.errors import InputError
 from bigtickets.files import read_json, sha256_file
 from bigtickets.running.context import Context
 from bigtickets.study.steps import Step
-from bigtickets.tickets.families import forward_flops, prunable_weights
+from bigtickets.tickets.families import Masks, forward_flops, prunable_weights
 from bigtickets.tickets.surgery import remove_units, selections, shrink
 from bigtickets.tickets.ticket import Ticket
 from bigtickets.tickets.units import model_shapes
@@ -181,12 +181,18 @@ def _hollow(
             if stored
             else pretrained_source(model, network, outputs, step.seed)
         )
-    cut = selections(network, ticket.kept) if ticket else {}
-    if ticket:
-        shrink(network, ticket.kept)
+    values = cut_values(network, source, ticket.kept if ticket else {})
     if step.kind == "reinit":
-        return network, random_values(network, step.seed), dense_parameters
-    return network, source.values(names_of(network), cut), dense_parameters
+        values = random_values(network, step.seed)
+    return network, values, dense_parameters
+
+
+def cut_values(network: PreTrainedModel, source: Source, kept: Masks) -> Values:
+    """Remove units from a hollow network, in place; the weights of what stays."""
+    cut = selections(network, kept)
+    if kept:
+        shrink(network, kept)
+    return source.values(names_of(network), cut)
 
 
 def _numel(network: PreTrainedModel) -> int:

@@ -1,0 +1,39 @@
+"""Scripts of this folder as groups of ranks, and engine settings for models as small as theirs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from small_study import HANG_S
+
+HERE = Path(__file__).parent
+SETTINGS = HERE.parents[1] / "ds_configs"
+
+
+def launch(
+    script: str, ranks: int, *words: object, cwd: Path | None = None, **environment: str
+) -> None:
+    """Run a script on so many ranks, one thread each; what they print is the error."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", str(ranks), str(HERE / script), *map(str, words)]
+    own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, timeout=HANG_S)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+
+
+def engine_file(folder: Path, name: str, **numbers: int) -> Path:
+    """The settings `name` with other `stage3_` numbers."""
+    config = json.loads((SETTINGS / f"{name}.json").read_text())
+    for key, number in numbers.items():
+        config["zero_optimization"][f"stage3_{key}"] = number
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
+def sharing_all(folder: Path) -> list[Path]:
+    """ZeRO 3 that shares out small weights too, without and with offload."""
+    names = ("zero3", "zero3_offload")
+    return [engine_file(folder, name, param_persistence_threshold=0) for name in names]
