@@ -30,6 +30,8 @@ from bigtickets.study.spec import StudySpec
 from bigtickets.study.state import done_ids
 
 POLL_S = 0.5
+REST = 10
+"""Between two looks at the run folder: so many times as long as a look takes."""
 LEAST_FREE_BYTES = 2**20
 STRIKES = 5
 """Deaths of a slot in a row, with nothing finished in between, before it is given up."""
@@ -84,14 +86,19 @@ def run_slots(
 ) -> None:
     """Keep groups going until each has said that nothing is left for it, or `stop` is asked."""
     try:
+        progress = 0
         while not all(slot.over for slot in slots):
             began = time.monotonic()
-            done = done_ids(folder)
-            show(done)
+            if not stop.asked():  # then nothing is started any more, and time may be short
+                done = done_ids(folder)
+                show(done)
+                progress = len(done) + _attempts(folder)
             for slot in slots:
-                _tend(folder, slot, stop, len(done) + _attempts(folder))
+                _tend(folder, slot, stop, progress)
             # Listing 100,000 results takes a while, and every slot of a cluster does it.
-            time.sleep(max(POLL_S, 10 * (time.monotonic() - began)))
+            rest_s = REST * (time.monotonic() - began) - POLL_S
+            time.sleep(POLL_S)
+            stop.wait(rest_s)
         show(done_ids(folder))
     finally:
         for slot in slots:

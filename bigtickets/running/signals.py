@@ -11,6 +11,7 @@ from bigtickets.study.claims import process_alive
 
 # USR1 is NCCL's.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+POLL_S = 0.5
 PARENT = "BIGTICKETS_PARENT"
 """Environment variable: `pid start-time` of the process that a worker must not outlive."""
 
@@ -37,6 +38,14 @@ class Stop:
     def asked(self) -> bool:
         """Whether to stop at the next step."""
         return self._asked.is_set() or self.seconds_left() <= 0
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until asked to stop."""
+        end = time.monotonic() + seconds
+        # Not by waiting for the event: a handler that sets it while this thread is on its way
+        # into that would wait for this thread.
+        while not self.asked() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, POLL_S))
 
     def seconds_left(self) -> float:
         """Until the deadline; infinite without one."""

@@ -142,7 +142,7 @@ class _Watch:
         self.started, self.looked = time.time(), -LOOK_S
 
     def look(self, done: set[str]) -> None:
-        """Called twice a second with the ids of the steps that are done."""
+        """Called again and again with the ids of the steps that are done."""
         if time.monotonic() - self.looked < LOOK_S:
             return
         self.looked = time.monotonic()
