@@ -11,13 +11,13 @@ from bigtickets.running.slurm.refusals import explain, is_limit, is_unclear
 from bigtickets.study.folder import RunFolder
 
 SQUEUE = """\
-12|12_[4-9%2]|PENDING|JobArrayTaskLimit|0:00||bigtickets:aa
-12|12_3|RUNNING|None|1:05|node[1-2]|bigtickets:aa
-12|12_1|COMPLETED|None|0:40|node1|bigtickets:aa
-13|13|PENDING|Dependency|0:00||bigtickets:bb
-14|14|FAILED|NonZeroExitCode|0:01|node2|bigtickets:cc
-15|15|RUNNING|None|0:01|node2|someone's own | comment
-16|16|RUNNING|None|0:01|node2|(null)
+12|12_[4-9%2]|PENDING|JobArrayTaskLimit||bigtickets:aa
+12|12_3|RUNNING|None|node[1-2]|bigtickets:aa
+12|12_1|COMPLETED|None|node1|bigtickets:aa
+13|13|PENDING|Dependency||bigtickets:bb
+14|14|FAILED|NonZeroExitCode|node2|bigtickets:cc
+15|15|RUNNING|None|node2|someone's own | comment
+16|16|RUNNING|None|node2|(null)
 slurm_load_jobs error: broken
 """
 

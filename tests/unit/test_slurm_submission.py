@@ -51,7 +51,7 @@ class Slurm:
         self.calls.append(argv)
         number = str(100 + len(self.jobs))
         uid = next(w for w in argv if w.startswith("--comment=")).split(":")[1]
-        self.jobs[uid] = QueuedJob(number, number, "PENDING", "None", "0:00", "", uid)
+        self.jobs[uid] = QueuedJob(number, number, "PENDING", "None", "", uid)
         self.event()
         return 0, f"{number}\n", ""
 
@@ -249,7 +249,7 @@ def test_an_unclear_answer_is_looked_up_in_the_queue(slurm: Slurm, tmp_path: Pat
     (entry,) = journal.read_journal(folder)
     assert entry.state == "intended"
     # It had been taken: the next look finds it, and only the others are submitted.
-    slurm.jobs[entry.uid] = QueuedJob("7", "7_[0]", "PENDING", "", "", "", entry.uid)
+    slurm.jobs[entry.uid] = QueuedJob("7", "7_[0]", "PENDING", "", "", entry.uid)
     assert [e.name for e in submit(slurm, folder)] == ["trials-1x", "finish"]
     assert "--dependency=afterany:7" in slurm.calls[0]
 
@@ -263,7 +263,7 @@ def test_a_job_that_was_given_up_covers_nothing(slurm: Slurm, tmp_path: Path) ->
         submit(slurm, folder)
     _, late = journal.read_journal(folder)
     submission.reconcile(folder, [])
-    slurm.jobs[late.uid] = QueuedJob("8", "8_[0]", "PENDING", "", "", "", late.uid)
+    slurm.jobs[late.uid] = QueuedJob("8", "8_[0]", "PENDING", "", "", late.uid)
     assert [entry.name for entry in submit(slurm, folder)] == ["scoring-1x", "trials-1x", "finish"]
     assert not any("afterany:8" in word or ":8:" in word for word in slurm.calls[-1])
 
@@ -272,9 +272,9 @@ def test_a_number_that_slurm_gave_to_somebody_else_is_not_cancelled(tmp_path: Pa
     folder = RunFolder(tmp_path)
     entry = journal.Entry("mine", 1, "trials", 1, 1, 0, 60)
     journal.change(folder, entry, "submitted", "44")
-    others = [QueuedJob("44", "44", "RUNNING", "", "", "", "other")]
+    others = [QueuedJob("44", "44", "RUNNING", "", "", "other")]
     assert commands.ours(folder, others) == {}
-    both = [*others, QueuedJob("45", "45_1", "RUNNING", "", "", "", "mine")]
+    both = [*others, QueuedJob("45", "45_1", "RUNNING", "", "", "mine")]
     assert commands.ours(folder, both) == {"45": "mine"}
 
 

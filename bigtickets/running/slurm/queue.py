@@ -12,7 +12,7 @@ from bigtickets.running.slurm.limits import ask
 from bigtickets.study.folder import RunFolder
 
 # Text: the JSON forms differ between releases. The comment last: it may hold anything.
-FORMAT = "%F|%i|%T|%r|%M|%N|%k"
+FORMAT = "%F|%i|%T|%r|%N|%k"
 ENDED = frozenset(
     [
         "BOOT_FAIL",
@@ -39,7 +39,6 @@ class QueuedJob:
     """As squeue names it: 12, 12_3 or 12_[4-9%2]."""
     state: str
     reason: str
-    elapsed: str
     nodes: str
     uid: str
     """Ours, from the comment; empty for jobs that are not ours."""
@@ -60,9 +59,9 @@ def parse(text: str) -> list[QueuedJob]:
     """Lines of squeue in FORMAT; jobs without our comment and broken lines are left out."""
     jobs = []
     for line in text.splitlines():
-        parts = [part.strip() for part in line.split("|", 6)]
-        if len(parts) == 7 and parts[6].startswith(TAG):
-            parts[6] = parts[6].removeprefix(TAG)
+        parts = [part.strip() for part in line.split("|", 5)]
+        if len(parts) == 6 and parts[5].startswith(TAG):
+            parts[5] = parts[5].removeprefix(TAG)
             jobs.append(QueuedJob(*parts))
     return jobs
 
