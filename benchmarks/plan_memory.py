@@ -14,6 +14,7 @@ no part of the plan's figure. A GPU's constants (GPU_CONSTANT, bf16) are not tes
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -137,7 +138,7 @@ def peak_gb(case: dict[str, Any], home: Path) -> float:
     """Peak of the first rank of one command, from its record."""
     path = write_study(case, home)
     out = home / "run"
-    subprocess.run(["rm", "-rf", str(out)], check=True)
+    shutil.rmtree(out, ignore_errors=True)
     if case["step"] == "score":  # trained by another process
         run(["train", str(path), "--out", str(out)], 1)
     run([case["step"], str(path), "--out", str(out)], case["processes"])
