@@ -191,8 +191,11 @@ def _store(silence_s: float) -> Store:
 
 
 def _say(text: str) -> None:
-    if _Process.last_words is not None:
-        _Process.last_words(text)
+    """Have the last words said, but wait for them only a while: what hangs may be their file."""
+    if (say := _Process.last_words) is not None:
+        speaking = threading.Thread(target=say, args=(text,), daemon=True)
+        speaking.start()
+        speaking.join(FAREWELL_S)
 
 
 def _end(text: str) -> None:

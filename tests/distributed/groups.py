@@ -13,14 +13,20 @@ SETTINGS = HERE.parents[1] / "ds_configs"
 
 
 def launch(
-    script: str, ranks: int, *words: object, cwd: Path | None = None, **environment: str
-) -> None:
-    """Run a script on so many ranks, one thread each; what they print is the error."""
+    script: str,
+    ranks: int,
+    *words: object,
+    code: int = 0,
+    cwd: Path | None = None,
+    **environment: str,
+) -> str:
+    """What a script says on stderr that is to end with `code` on so many ranks, a thread each."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", str(ranks), str(HERE / script), *map(str, words)]
     own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, timeout=HANG_S)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stderr
 
 
 def engine_file(folder: Path, name: str, **numbers: int) -> Path:

@@ -129,10 +129,15 @@ time.sleep({sleep})
 """
 
 
+SPEECHLESS = "watch.FAREWELL_S = 0.5; watch._Process.last_words"
+
+
 @pytest.mark.parametrize(
     ("said", "sleep", "code", "text"),
     [
         ("", 60, 1, "rank 2 has given no sign of life for 1 s"),
+        (f"{SPEECHLESS} = lambda text: time.sleep(600)", 60, 1, "rank 2 has given no sign"),
+        (f"{SPEECHLESS} = lambda text: 1 // 0", 60, 1, "rank 2 has given no sign"),
         ("store.set('2', 'left')", 3, 0, ""),
         ("store.set('2', 'left'); store.set('failed', 'rank 0 failed')", 60, 1, "rank 0 failed"),
     ],
