@@ -40,7 +40,7 @@ def local_model_identity(directory: Path, key: str) -> str:
     for name in present:
         digest.update(name.encode() + hashlib.sha256((directory / name).read_bytes()).digest())
     for path in weights:
-        check_safetensors(path)
+        safetensors_header(path)
         digest.update(path.name.encode())
         _update_with_samples(digest, path)
     return f"local:{digest.hexdigest()[:32]}"
@@ -82,19 +82,24 @@ def weight_files(directory: Path, key: str) -> list[Path]:
     return paths
 
 
-def check_safetensors(path: Path) -> None:
-    """DamagedError unless the header parses and the file is as long as the header says."""
+def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    """(dtype, shape and data_offsets of each tensor by name; where in the file its data begins).
+
+    DamagedError unless the header parses and the file is as long as the header says.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")
         whole = 2 <= header_size <= size - 8
         try:
             header = json.loads(file.read(header_size)) if whole else {}
-            ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+            header.pop("__metadata__", None)
+            ends = [v["data_offsets"][1] for v in header.values()]
         except (ValueError, AttributeError, KeyError, TypeError):
             whole, ends = False, []
     if not whole or size != 8 + header_size + max(ends, default=0):
         raise DamagedError(f"{path}: damaged or cut short; fetch or save the file again")
+    return header, 8 + header_size
 
 
 def _check_tokenizer(directory: Path, key: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bigtickets.errors import DamagedError, InputError
+from bigtickets.study.fingerprint import safetensors_header
 
 Selection = tuple[Tensor | None, ...]
 """For each dimension the sorted indices that are wanted, or None for all."""
@@ -76,20 +77,12 @@ def write_stream(path: Path, source: Stream) -> None:
 
 
 def places_in(path: Path) -> dict[str, Place]:
-    """By name, where each tensor of a safetensors file is; DamagedError if it is no such file."""
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if size > path.stat().st_size:  # not to be asked for: it may be any number
-                raise ValueError("cut short")
-            header = json.loads(file.read(size))
-        header.pop("__metadata__", None)
-        return {
-            name: Place(path, name, v["dtype"], tuple(v["shape"]), 8 + size + v["data_offsets"][0])
-            for name, v in header.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedError(f"{path}: no safetensors file: {error}") from None
+    """By name, where each tensor of a safetensors file is; DamagedError if it is no whole one."""
+    header, data = safetensors_header(path)
+    return {
+        name: Place(path, name, v["dtype"], tuple(v["shape"]), data + v["data_offsets"][0])
+        for name, v in header.items()
+    }
 
 
 def read_tensor(place: Place, dims: Selection = ()) -> Tensor:
