@@ -28,7 +28,7 @@ from bigtickets.training.models import (
     load_model,
     shape_error,
 )
-from bigtickets.training.tensor_files import Place, Selection, places_in, read_tensor
+from bigtickets.training.tensor_files import Place, Selection, places_in, read_tensor, select
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -47,7 +47,7 @@ class Source:
         for name in names:
             chosen = dims.get(name, ())
             if name in self.held:
-                yield name, _select(self.held[name], chosen)
+                yield name, select(self.held[name], chosen)
             else:
                 yield name, read_tensor(self.places[name], chosen)
 
@@ -216,10 +216,3 @@ def _renaming(network: PreTrainedModel) -> Any:
 def _check_shape(place: Place, shape: tuple[int, ...]) -> None:
     if place.shape != shape:
         raise shape_error(f"{place.path}: {place.key}", place.shape, shape)
-
-
-def _select(tensor: Tensor, dims: Selection) -> Tensor:
-    for dim, stay in enumerate(dims):
-        if stay is not None:
-            tensor = tensor.index_select(dim, stay)
-    return tensor

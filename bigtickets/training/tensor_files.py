@@ -102,7 +102,7 @@ def read_tensor(place: Place, dims: Selection = ()) -> Tensor:
             first, last = torch.searchsorted(rows, torch.tensor([start, stop])).tolist()
             if first < last:
                 block = _read_rows(file, place, start, stop)
-                result[first:last] = _selected(block, (rows[first:last] - start, *dims[1:]))
+                result[first:last] = select(block, (rows[first:last] - start, *dims[1:]))
     return result.view(place.shape) if not place.shape else result
 
 
@@ -117,7 +117,8 @@ def _read_rows(file: BinaryIO, place: Place, start: int, stop: int) -> Tensor:
     return torch.frombuffer(data, dtype=dtype).view(stop - start, *place.shape[1:])
 
 
-def _selected(block: Tensor, dims: Selection) -> Tensor:
+def select(block: Tensor, dims: Selection) -> Tensor:
+    """The part of a tensor in memory that `dims` selects."""
     for dim, stay in enumerate(dims):
         if stay is not None and len(stay) != block.shape[dim]:
             block = block.index_select(dim, stay)
