@@ -12,8 +12,9 @@ from small_study import HANG_S
 from test_steps import STUDY
 
 from bigtickets.running.local import worker_command
-from bigtickets.running.slurm import job, journal
+from bigtickets.running.slurm import commands, job, journal
 from bigtickets.running.slurm.argv import script
+from bigtickets.running.slurm.queue import QueuedJob
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.spec import ExecutionSpec
 
@@ -64,6 +65,23 @@ def test_a_job_whose_id_was_given_up_does_nothing(
     assert job.main(["trials", str(tmp_path), "--uid", "u"]) == 0
     assert job.main(["trials", str(tmp_path), "--uid", "unknown"]) == 0
     assert capsys.readouterr().out.count("nothing to do") == 2
+
+
+def test_a_job_that_cancel_missed_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last job was submitting it while the run was cancelled."""
+    folder = RunFolder(tmp_path)
+    folder.manifest.write_text("")
+    journal.change(folder, journal.Entry("last", 1, "finish", 1, 1, 0, 60), "submitted", "6")
+    seen = [QueuedJob("6", "6", "RUNNING", "", "", "last")]
+    monkeypatch.setattr(commands, "query", lambda: seen)
+    monkeypatch.setattr(commands, "ask", lambda command: "")
+    commands.cancel(tmp_path, yes=True)
+    journal.change(folder, journal.Entry("new", 2, "trials", 1, 1, 0, 60), "submitted", "7")
+    capsys.readouterr()
+    assert job.main(["trials", str(tmp_path), "--uid", "new"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
 
 
 def test_the_script_is_clean() -> None:

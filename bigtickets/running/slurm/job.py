@@ -68,9 +68,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _admitted(options: argparse.Namespace) -> bool:
-    """Whether the journal knows this job, and has not given it up for another."""
-    entry = journal.entry_of(open_run(options.run), options.uid)
-    if entry is not None and entry.state in journal.COUNTED:
+    """Whether the journal knows this job, has not given it up for another, and all goes on.
+
+    A last job that was submitting while the run was cancelled leaves jobs that `cancel` missed.
+    """
+    folder = open_run(options.run)
+    entry = journal.entry_of(folder, options.uid)
+    if entry is not None and entry.state in journal.COUNTED and goes_on(folder):
         return True
     print(f"job {options.job}: this submission was given up or cancelled; nothing to do")
     return False
