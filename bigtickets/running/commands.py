@@ -53,7 +53,7 @@ def run(study_path: Path, out: Path | None, jobs: int | None) -> None:
 
 def finish(folder: RunFolder, state: RunState) -> None:
     """The report, the table, and what to type next."""
-    _sweep(folder, state)
+    sweep(folder, state)
     failed = state.of("failed")
     if any(step.step == "trial" for step in state.of("done")):
         report(folder.root)
@@ -70,7 +70,7 @@ def finish(folder: RunFolder, state: RunState) -> None:
         )
 
 
-def _sweep(folder: RunFolder, state: RunState) -> None:
+def sweep(folder: RunFolder, state: RunState) -> None:
     """Remove what a worker killed between its commit and its tidying left of finished steps."""
     claims = Claims(folder.claims, new_owner())
     for step in state.of("done"):

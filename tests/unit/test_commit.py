@@ -8,7 +8,7 @@ import torch
 from test_steps import STUDY
 
 from bigtickets.files import write_json
-from bigtickets.running.commands import _sweep
+from bigtickets.running.commands import sweep
 from bigtickets.running.context import Context, commit
 from bigtickets.running.signals import Stop
 from bigtickets.running.steps.results import link_events
@@ -86,7 +86,7 @@ def test_what_a_kill_after_the_commit_leaves_is_swept_for_finished_steps_only(
     checkpoints = context.folder.trial(done.id) / "checkpoints"
     checkpoints.mkdir(parents=True)
     (context.folder.trial(done.id) / "record.json").write_text("{}")
-    _sweep(context.folder, read_state(context.folder))
+    sweep(context.folder, read_state(context.folder))
     assert not checkpoints.exists()
     assert not context.folder.work(done.id).exists()
     assert context.folder.attempt(unfinished.id, 1).exists()

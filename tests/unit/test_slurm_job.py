@@ -11,12 +11,15 @@ import pytest
 from small_study import HANG_S
 from test_steps import STUDY
 
+from bigtickets.files import write_json
 from bigtickets.running.local import worker_command
 from bigtickets.running.slurm import commands, job, journal
 from bigtickets.running.slurm.argv import script
 from bigtickets.running.slurm.queue import QueuedJob
+from bigtickets.study.claims import Claims
 from bigtickets.study.folder import RunFolder
 from bigtickets.study.spec import ExecutionSpec
+from bigtickets.study.state import write_run
 
 
 def options(*words: str) -> object:
@@ -82,6 +85,23 @@ def test_a_job_that_cancel_missed_does_nothing(
     capsys.readouterr()
     assert job.main(["trials", str(tmp_path), "--uid", "new"]) == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_the_last_job_removes_what_killed_workers_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints of large models, for one."""
+    monkeypatch.setattr(job, "_go_on", lambda folder, uid: None)
+    folder, (done, unfinished, *_) = RunFolder(tmp_path), write_run(STUDY, RunFolder(tmp_path))
+    claims = Claims(folder.claims, "dead")
+    for step in (done, unfinished):
+        assert claims.take(step.id)
+        folder.attempt(step.id, 1).mkdir(parents=True)
+    write_json(folder.result(done.step, done.id), {})
+    journal.change(folder, journal.Entry("u", 1, "finish", 1, 1, 0, 60), "submitted", "7")
+    assert job.main(["finish", str(tmp_path), "--uid", "u"]) == 0
+    assert [path.name for path in (tmp_path / "work").iterdir()] == [unfinished.id]
+    assert [path.name for path in folder.claims.iterdir()] == [f"{unfinished.id}.1"]
 
 
 def test_the_script_is_clean() -> None:

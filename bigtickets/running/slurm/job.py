@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from bigtickets.errors import BigticketsError, Interrupted
-from bigtickets.running.commands import guarded, prefetch, report
+from bigtickets.running.commands import guarded, prefetch, report, sweep
 from bigtickets.running.local import Slot, run_slots
 from bigtickets.running.signals import Stop
 from bigtickets.running.slurm import journal
@@ -175,13 +175,14 @@ def _prefetch(options: argparse.Namespace) -> None:
 
 
 def _finish(options: argparse.Namespace) -> None:
-    """Submit what is left, if anything is and it makes sense; then the report of what is there."""
+    """Submit what is left, if anything is and it makes sense; then tidy up, and the report."""
     folder = open_run(options.run)
     try:
         _go_on(folder, options.uid)
     except BigticketsError as error:
         print(f"could not submit what is left: {error}", flush=True)
     state = read_state(folder)
+    sweep(folder, state)
     if any(step.step == "trial" for step in state.of("done")):
         report(folder.root)
     print(", ".join(f"{count} {name}" for name, count in state.counts.items() if count))
