@@ -137,7 +137,7 @@ def _pretrained(model: ModelSpec, num_outputs: int, attention: Attention) -> Pre
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise load_error(model, error) from error
-    for name, found, expected in info["mismatched_keys"]:
+    for name, found, expected in sorted(info["mismatched_keys"]):  # a set
         if name.startswith(network.base_model_prefix + "."):
             raise shape_error(f"{model.path}: {name}", found, expected)
     check_loaded(model, network, info["missing_keys"])
