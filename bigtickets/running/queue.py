@@ -69,7 +69,8 @@ class Queue:
         looked = False
         while self._line or not looked or self._unsure:
             if not self._line:
-                self._look()
+                # What a first look left out is looked at before saying that there is nothing.
+                self._look(all_claimed=looked)
                 looked = True
             while self._line:
                 if claim := self._take(self._line.popleft(), fits):
@@ -79,7 +80,7 @@ class Queue:
             return "late"
         return "wait" if self._waiting else "none"
 
-    def _look(self) -> None:
+    def _look(self, all_claimed: bool) -> None:
         """Line up what can be taken: claimed steps first, as they may be given back or lost."""
         started = time.monotonic()
         self._waiting = self._late = False
@@ -91,7 +92,7 @@ class Queue:
             for i, attempt in claims.items()
             if i in self._ready and self._failed.get(i, 0) < attempt
         ]
-        self._unsure = bool(fresh) and len(again) > AGAIN
+        self._unsure = bool(fresh) and len(again) > AGAIN and not all_claimed
         self._line.extend(random.sample(again, AGAIN) if self._unsure else again)
         fresh.sort(key=lambda s: self._place[s.id])
         for _, group in groupby(fresh, lambda s: s.step):
@@ -118,6 +119,8 @@ class Queue:
 
     def _take(self, step: Step, fits: Callable[[Step], bool]) -> Claim | None:
         if self._context.done(step.id):
+            # Not left to the next look: a listing may be older than what was asked for by name.
+            self._learn({step.id})
             self._unsure = True  # what waited for it is ready now
             return None
         if not fits(step):

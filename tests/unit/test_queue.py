@@ -121,6 +121,43 @@ def test_nothing_is_overlooked_among_many_claimed_steps(
     assert queue.next(anything) == "wait"
 
 
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts looks; fails where there is no end to them."""
+    made: list[int] = []
+    look = Queue._look
+
+    def counted(queue: Queue, all_claimed: bool) -> None:
+        made.append(1)
+        assert len(made) < 50
+        look(queue, all_claimed)
+
+    monkeypatch.setattr(Queue, "_look", counted)
+    return made
+
+
+def test_late_among_many_claimed_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others work on more steps than are tried at a look, and what is free does not fit."""
+    monkeypatch.setattr(module, "AGAIN", 0)
+    context, other = worker(tmp_path), worker(tmp_path, "other")
+    for step in STEPS.values():
+        if step.step == "data":
+            finish(context, step)
+    free, taken = [s.id for s in STEPS.values() if s.step == "trial" and not s.ticket]
+    assert other.claims.take(taken)
+    looks(monkeypatch)
+    assert Queue(context, [free, taken]).next(lambda step: False) == "late"
+
+
+def test_a_listing_older_than_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As network file systems have it for a minute."""
+    context = worker(tmp_path)
+    for step in STEPS.values():
+        finish(context, step)
+    monkeypatch.setattr(Queue, "_newly_done", lambda queue: set())
+    looks(monkeypatch)
+    assert Queue(context, STEPS).next(anything) == "none"
+
+
 def test_late_if_nothing_fits_the_time_that_is_left(tmp_path: Path) -> None:
     assert Queue(worker(tmp_path), STEPS).next(lambda step: False) == "late"
     assert not list((tmp_path / "claims").iterdir())
