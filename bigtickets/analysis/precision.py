@@ -79,5 +79,5 @@ def _measured_sd(folder: RunFolder) -> tuple[float, int]:
 def _some(trials: list[Step]) -> list[Step]:
     """All if they are few; else whole levels (a kind at a ratio), and what they are compared to."""
     levels = sorted({(t.kind, t.ratio) for t in trials if t.kind != "dense"})
-    chosen = set(levels[:: -(-len(trials) // MOST_TRIALS)])
+    chosen = set(levels[:: len(trials) // MOST_TRIALS + 1])
     return [t for t in trials if t.kind == "dense" or (t.kind, t.ratio) in chosen]

@@ -25,6 +25,8 @@ FailureClass = Literal["input", "oom", "diverged", "infra", "preempted", "defect
 HEARTBEAT_S = 2.0
 STALE_AFTER_S = 60.0
 CLOCK_READ_EVERY_S = 5.0
+CLOCK_STEP_S = 30.0
+"""By which a process's start may seem to move, when the machine's clock is set."""
 MOST_LIVES = 12
 """Deaths of a step's process in a row before it counts as failed."""
 # Only these are tried again without being asked, and not for ever.
@@ -205,9 +207,8 @@ def process_alive(pid: int, started: float) -> bool:
     """Whether that process, not a later one with its number, runs on this host."""
     try:
         process = psutil.Process(pid)
-        return (
-            abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-        )
+        same = abs(process.create_time() - started) < CLOCK_STEP_S
+        return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

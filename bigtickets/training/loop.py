@@ -86,6 +86,7 @@ def train(run: Run) -> Progress:
                 if progress.step and (stop or due):
                     progress.communication_s = communication.seconds() - communicated
                     save(run, progress)
+                    alive()
                     saved_at = time.monotonic()
                 if stop:
                     raise Interrupted(f"stopped after step {progress.step}")

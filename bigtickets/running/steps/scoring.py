@@ -29,7 +29,7 @@ from bigtickets.training.loop import example_losses
 from bigtickets.training.splits import Split, subset
 from bigtickets.training.watch import paced
 
-STOP_CHECKS = 64
+STOP_CHECKS = 512
 """Looks at whether somebody wants a pass to stop, about: what the ranks say to each other must not
 grow with the number of batches."""
 FREE_SHARE = 0.7
