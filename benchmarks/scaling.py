@@ -6,8 +6,8 @@ BERT-base shapes (random weights), batches with the lengths of a real GLUE task:
 `<task>/train-00000-of-00001.parquet`, as on the Hub. Word pieces are counted as 1.25 a word and
 two, since no tokenizer is at hand; neither bytes nor the ratio depend on it.
 
-* ours   `ImportancePass`: one sum over ranks at the end; and on the way about a thousand flags at most
-         (shall all stop?), however many batches there are, which are added by hand
+* ours   `ImportancePass`: one sum over ranks at the end; and on the way about a thousand flags at
+         most (shall all stop?), however many batches there are, which are added by hand
 * usual  `DistributedDataParallel`, multiplicative gates, weights that want gradients
 
 Bytes are those of the tensors that a rank hands to collectives (what is gathered, for a gather),

@@ -118,8 +118,8 @@ def journal(run: Path) -> list[dict[str, Any]]:
 def test_what_sbatch_refuses_is_explained(cluster: Cluster, tmp_path: Path) -> None:
     path = write_study(tmp_path)
     for keys, words in (
-        ({"partition": "nowhere"}, "key"),
-        ({"gpus_per_node": 9, "gres": "gpu", "whole_nodes": True}, "key"),
+        ({"partition": "nowhere"}, "keys `partition` and"),
+        ({"gpus_per_node": 9, "gres": "gpu", "whole_nodes": True}, "`gpus_per_node`"),
     ):
         write_cluster(tmp_path, **keys)
         output = bigtickets(cluster, tmp_path, "submit", path, "--cluster", "cluster.yaml", code=2)
