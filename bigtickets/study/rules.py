@@ -128,6 +128,24 @@ def _check_tickets(tickets: TicketsSpec) -> None:
             "tickets.units: neurons and blocks overlap (a block is all neurons of a layer); "
             "keep one of them"
         )
+    _check_controls(tickets)
+
+
+def _check_controls(tickets: TicketsSpec) -> None:
+    """A control without the winning ticket of its size would be compared with nothing."""
+    if tickets.control_ratios is None:
+        return
+    key = "tickets.control_ratios"
+    if "winning" not in tickets.kinds or len(tickets.kinds) == 1:
+        raise InputError(
+            f"{key}: for kinds beside winning; tickets.kinds has {', '.join(tickets.kinds)}"
+        )
+    if not tickets.control_ratios:
+        raise InputError(f"{key}: the list is empty; give at least one")
+    unique(list(tickets.control_ratios), key, "value")
+    for ratio in tickets.control_ratios:
+        if ratio == 0 or ratio not in tickets.ratios:
+            raise InputError(f"{key}: {ratio:g}; expected some of tickets.ratios, without 0")
 
 
 def _check_importance(spec: StudySpec) -> None:

@@ -30,12 +30,22 @@ class TicketsSpec:
     """Fractions of the prunable encoder weights to remove, each in [0, 1); 0 is the dense model."""
     kinds: tuple[Kind, ...] = ("winning", "random")
     """Which units a ticket removes: see docs/glossary.md."""
+    control_ratios: tuple[float, ...] | None = None
+    """Those of `ratios` at which the kinds other than `winning` are cut too; all if not given."""
     budget: Budget = "per_type"
     """`per_type`: the same ratio of each unit type; `joint`: one ranking by score per weight."""
     min_heads: int = 1
     """Heads that stay in every layer; 0 allows a layer to lose its attention."""
     min_neurons: int = 1
     """Neurons that stay in every layer; 0 allows a layer to lose its FFN."""
+
+    def kinds_at(self, ratio: float) -> tuple[Kind, ...]:
+        """The kinds that are cut at a ratio; none at 0, which is the dense model."""
+        if ratio == 0:
+            return ()
+        if self.control_ratios is None or ratio in self.control_ratios:
+            return self.kinds
+        return tuple(kind for kind in self.kinds if kind == "winning")
 
 
 @dataclass(frozen=True)

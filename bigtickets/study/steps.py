@@ -221,7 +221,7 @@ class _Cell:
         needs, trained = ((data, dense), dense) if finetuned else ((data,), None)
         yield self._step(scores, "scores", needs, name, seed=scored_seed, dense=trained)
         for ratio in self.study.tickets.ratios:
-            for kind in self.study.tickets.kinds if ratio > 0 else ():
+            for kind in self.study.tickets.kinds_at(ratio):
                 for seed in seeds:
                     yield from self._ticket_and_trial(data, scores, kind, ratio, seed)
 

@@ -127,6 +127,17 @@ BAD: dict[str, tuple[Callable[[Path, Study], None], int, tuple[str, ...]]] = {
     "negative ratio": (put("tickets", "ratios", [-0.1]), 2, ("tickets.ratios", "-0.1")),
     "no ratios": (put("tickets", "ratios", []), 2, ("tickets.ratios", "empty")),
     "equal ratios": (put("tickets", "ratios", [0.5, 0.5]), 2, ("tickets.ratios", "twice")),
+    "control beside no ratio": (
+        put("tickets", "control_ratios", [0.5, 0.6]),
+        2,
+        ("tickets.control_ratios", "0.6", "tickets.ratios"),
+    ),
+    "control at 0": (put("tickets", "control_ratios", [0]), 2, ("tickets.control_ratios", "0")),
+    "controls of nothing": (
+        put("tickets", {"kinds": ["random"], "control_ratios": [0.5]}),
+        2,
+        ("tickets.control_ratios", "winning", "random"),
+    ),
     "equal seeds": (put("seeds", [1, 1]), 2, ("seeds", "twice")),
     "no seeds": (put("seeds", []), 2, ("seeds", "empty")),
     "word for a number": (put("training", "epochs", "three"), 2, ("training.epochs", "number")),

@@ -38,9 +38,9 @@ def stand_in(example: Path, root: Path) -> None:
     text = example.read_text()
     (root / example.name).write_text(text)
     spec = yaml.safe_load(text)
-    for layers, model in enumerate(spec["models"], 1):
-        if model["path"].startswith("assets/"):
-            write_model(root / model["path"], layers=layers)
+    for layers, path in enumerate(dict.fromkeys(model["path"] for model in spec["models"]), 1):
+        if path.startswith("assets/"):
+            write_model(root / path, layers=layers)
     for task in spec["tasks"]:
         if isinstance(task, dict):
             write_data((root / task["train"]).parent)

@@ -1,164 +1,17 @@
-"""examples/fetch.py without a network: conversion, ratings, unpacking, and what is left on disk."""
+"""examples/fetch.py without a network: ratings, unpacking, and what is left on disk."""
 
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
+import fetch
 import pandas as pd
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "fetch.py"
-PREFIX = "model.0.auto_model."
-HEADS = 2
-
-
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("examples_fetch", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-fetch = load_script()
-
-
-# --- converter ------------------------------------------------------------------------------------
-
-
-def tiny_weights() -> dict[str, np.ndarray]:
-    import torch
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig(
-        vocab_size=23,
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=HEADS,
-        intermediate_size=12,
-        max_position_embeddings=10,
-    )
-    torch.manual_seed(0)
-    model = BertModel(config, add_pooling_layer=False)
-    # Vectors start as zeros and ones: made distinct, so that a swapped pair cannot pass.
-    return {name: torch.randn_like(p).numpy() for name, p in model.named_parameters()}
-
-
-def onnx_graph(weights: dict[str, np.ndarray]) -> Any:
-    """The form of published exports: x times an anonymous transposed weight, plus a named bias."""
-    from onnx import helper, numpy_helper
-
-    constants: list[Any] = []
-    nodes: list[Any] = []
-    for name, array in weights.items():
-        bias = name.removesuffix("weight") + "bias"
-        if "LayerNorm" in name or "embeddings" in name or name.endswith("bias"):
-            constants.append(numpy_helper.from_array(array, PREFIX + name))
-            continue
-        raw, product = f"onnx::MatMul_{len(nodes)}", f"product_{len(nodes)}"
-        constants.append(numpy_helper.from_array(np.ascontiguousarray(array.T), raw))
-        addends = [PREFIX + bias, product] if len(nodes) % 4 else [product, PREFIX + bias]
-        nodes.append(helper.make_node("MatMul", ["x", raw], [product]))
-        nodes.append(helper.make_node("Add", addends, [f"sum_{len(nodes)}"]))
-    return helper.make_graph(nodes, "encoder", [], [], constants)
-
-
-@pytest.fixture
-def weights() -> dict[str, np.ndarray]:
-    pytest.importorskip("onnx", reason="onnx is an optional dependency (the demo's converter)")
-    return tiny_weights()
-
-
-def convert(weights: dict[str, np.ndarray], folder: Path) -> None:
-    import onnx
-
-    file = folder / "model.onnx"
-    onnx.save(onnx.helper.make_model(onnx_graph(weights)), file)
-    fetch.convert(file, folder, heads=HEADS)
-
-
-def test_converted_weights_equal_the_original(
-    weights: dict[str, np.ndarray], tmp_path: Path
-) -> None:
-    from transformers import BertModel
-
-    convert(weights, tmp_path)
-
-    model = BertModel.from_pretrained(tmp_path, add_pooling_layer=False)
-    assert model.config.num_attention_heads == HEADS
-    loaded = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
-    assert loaded.keys() == weights.keys()
-    for name, array in weights.items():
-        np.testing.assert_array_equal(loaded[name], array, err_msg=name, strict=True)
-
-
-def test_conversion_is_deterministic(weights: dict[str, np.ndarray], tmp_path: Path) -> None:
-    files = []
-    for name, source in (("a", weights), ("b", dict(reversed(weights.items())))):
-        (tmp_path / name).mkdir()
-        convert(source, tmp_path / name)
-        files.append((tmp_path / name / "model.safetensors").read_bytes())
-    assert files[0] == files[1]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "embeddings.word_embeddings.weight",
-        "embeddings.token_type_embeddings.weight",
-        "encoder.layer.0.attention.self.key.weight",
-        "encoder.layer.1.output.dense.weight",
-        "encoder.layer.1.output.LayerNorm.bias",
-    ],
-)
-def test_a_missing_weight_is_an_error(
-    weights: dict[str, np.ndarray], tmp_path: Path, name: str
-) -> None:
-    del weights[name]
-    with pytest.raises(fetch.FetchError, match=name.replace(".", r"\.")):
-        convert(weights, tmp_path)
-    assert not (tmp_path / "model.safetensors").exists()
-
-
-def test_a_linear_without_its_bias_is_an_error(
-    weights: dict[str, np.ndarray], tmp_path: Path
-) -> None:
-    graph = onnx_graph(weights)
-    first_add = next(node for node in graph.node if node.op_type == "Add")
-    first_add.input[:] = ["product_0", "y"]
-    with pytest.raises(fetch.FetchError, match="product_0 has no bias"):
-        fetch.read_encoder(graph)
-
-
-def test_a_weight_of_another_kind_is_an_error(weights: dict[str, np.ndarray]) -> None:
-    from onnx import numpy_helper
-
-    graph = onnx_graph(weights)
-    graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "classifier.extra"))
-    with pytest.raises(fetch.FetchError, match=r"no place.*classifier\.extra"):
-        fetch.read_encoder(graph)
-
-
-@pytest.mark.parametrize("change", [lambda a: a.astype(np.float16), lambda a: a[:-1]])
-def test_wrong_type_or_shape_is_an_error(
-    weights: dict[str, np.ndarray], tmp_path: Path, change: Any
-) -> None:
-    name = "encoder.layer.0.output.dense.bias"
-    weights[name] = change(weights[name])
-    with pytest.raises(fetch.FetchError, match=name.replace(".", r"\.")):
-        convert(weights, tmp_path)
-
 
 # --- ratings --------------------------------------------------------------------------------------
 
@@ -373,7 +226,12 @@ def test_a_damaged_asset_is_fetched_again(
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(fetch.FetchError("not to be had"), 2), (KeyboardInterrupt(), 130)]
+    ("error", "code"),
+    [
+        (fetch.FetchError("not to be had"), 2),
+        (fetch.ConversionError("no encoder"), 2),
+        (KeyboardInterrupt(), 130),
+    ],
 )
 def test_nothing_is_left_when_it_cannot_finish(
     registry: Registry,
@@ -412,7 +270,7 @@ def test_a_model_with_other_weights_is_not_put_in_place(
 def test_an_unknown_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         fetch.main(["L99"])
-    assert "L3, L6, gte-small, vader" in capsys.readouterr().err
+    assert "bert-tiny, bert-mini, L3, L6, gte-small, vader" in capsys.readouterr().err
 
 
 def test_a_failed_client_is_explained_in_two_lines() -> None:

@@ -114,6 +114,18 @@ def test_more_ratios_and_seeds_keep_what_there_is() -> None:
     assert set(ids(STUDY).values()) <= set(ids(more).values())
 
 
+def test_controls_may_be_cut_at_fewer_ratios() -> None:
+    tickets = replace(STUDY.tickets, ratios=(0.0, 0.25, 0.5, 0.75))
+    every = replace(STUDY, tickets=tickets)
+    fewer = replace(STUDY, tickets=replace(tickets, control_ratios=(0.5,)))
+    cut: dict[str, set[float]] = {}
+    for step in expand(fewer):
+        if step.step == "trial":
+            cut.setdefault(step.kind, set()).add(step.ratio)
+    assert cut == {"dense": {0}, "winning": {0.25, 0.5, 0.75}, "random": {0.5}, "reinit": {0.5}}
+    assert ids(fewer).items() <= ids(every).items(), "what is left is the same"
+
+
 def test_normalisation_reuses_the_scores() -> None:
     other = replace(STUDY, importance=ImportanceSpec(normalize="none"))
     before, after = ids(STUDY), ids(other)
