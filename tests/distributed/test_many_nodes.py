@@ -230,3 +230,20 @@ def test_deepspeeds_launcher_starts_a_worker_on_two_machines(
         )
     all_end(0, *started)
     assert len(records(long_run / "run")) == 1
+
+
+def test_plain_torchrun_starts_a_worker_on_two_machines(
+    long_run: Path, network: list[Machine]
+) -> None:
+    """The machines here share a name, so each is told its address and who is the first."""
+    first, worker = network[0].address, Path(__file__).parents[2] / "launch" / "worker.py"
+    started = []
+    for rank, machine in enumerate(network[:2]):
+        words = ("--nnodes", "2", "--nproc_per_node", "1", "--local_addr", machine.address)
+        words += ("--rdzv_backend", "c10d", "--rdzv_endpoint", f"{first}:29533")
+        words += ("--rdzv_id", "plain", "--rdzv_conf", f"is_host={int(rank == 0)}")
+        program = (sys.executable, "-m", "torch.distributed.run")
+        started.append(machine.start(*words, str(worker), "run", cwd=long_run, program=program))
+    all_end(0, *started)
+    (record,) = records(long_run / "run").values()
+    assert record["execution"]["world_size"] == 2
