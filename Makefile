@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 # Two files of tests at a time: most of them wait for processes that start.
 PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile --durations=5
 
-.PHONY: setup demo test lint unit distributed study slurm slurm-packages slurm-demo clean
+.PHONY: setup demo ladder test lint unit distributed study slurm slurm-packages slurm-demo clean
 
 setup: $(VENV)/ready
 
@@ -54,7 +54,6 @@ slurm-demo: setup slurm-packages
 	  --out runs/demo-slurm --cluster slurm/clusters/demo.yaml
 
 # The real study, hours long; what is done is not done again. What it shows: docs/results/README.md.
-.PHONY: ladder
 ladder: setup
 	$(PYTHON) examples/fetch.py bert-tiny bert-mini L3 L6 gte-small vader
 	$(VENV)/bin/bigtickets run examples/size_ladder.yaml -j 2

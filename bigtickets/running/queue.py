@@ -49,7 +49,7 @@ class Queue:
         self._failed: dict[str, int] = {}
         """Attempts that failed for good."""
         self._line: deque[Step] = deque()
-        self._look_at = float("-inf")
+        self._old_at = float("-inf")
         """When the line will be old."""
         self._unsure = self._waiting = self._late = False
         """Of the last look: not all was looked at or something changed; others run what is left;
@@ -64,7 +64,7 @@ class Queue:
         "none" if nothing can be had.
         """
         started = time.monotonic()
-        if started > self._look_at:
+        if started > self._old_at:
             self._line.clear()
         looked = False
         while self._line or not looked or self._unsure:
@@ -98,7 +98,7 @@ class Queue:
         for _, group in groupby(fresh, lambda s: s.step):
             self._line.extend(_spread(list(group)))
         ended = time.monotonic()
-        self._look_at = ended + max(LOOK_EVERY_S, REST * (ended - started))
+        self._old_at = ended + max(LOOK_EVERY_S, REST * (ended - started))
 
     def _newly_done(self) -> set[str]:
         """What has been finished since the last look, as far as it matters here."""
