@@ -124,8 +124,10 @@ store = HashStore()
 store.set_timeout(datetime.timedelta(seconds=0.05))
 store.set("failed", "")
 {said}
-watch.Watch(store, 1, 3, 1.0, 0).start()
+lonely = watch.Watch(store, 1, 3, 1.0, 0)
+lonely.start()
 time.sleep({sleep})
+lonely.leave("")  # a thread that is inside the store when the process ends aborts it
 """
 
 
