@@ -10,10 +10,15 @@ BERT-base shapes (random weights: speed does not depend on them). Three ways ove
 
 Two workloads: batches in which every row has `--length` tokens, and real sentence lengths (those of
 --lengths-from, a tokenised split) where `usual` pads to `--length` and the others go through our
-batches by length. The ways are interleaved in random order in one process; figures are medians of
-ratios within a repetition, with the 95 % interval of the median (bootstrap over repetitions) and
-the range. Peak memory is the growth of a fresh process by one pass, a process for each way: one
-that has run another way keeps its memory.
+batches by length.
+
+A machine's speed changes from minute to minute, so what is compared lies close together: `ours`
+and `floor` follow each other on every single batch, in random order, and so does `usual` where it
+has the same batches; ratios are taken within such a group. A repetition is all batches once. A
+figure is each batch's median ratio over the repetitions, weighted by what the batch costs, with
+its 95 % interval (bootstrap over repetitions) and the range over repetitions; once of wall time,
+once of the process's CPU time, which other processes disturb less. Peak memory is the growth of a
+fresh process by one pass, a process for each way: one that has run another way keeps its memory.
 """
 
 import argparse
@@ -50,7 +55,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--batches", type=int, default=2, help="per repetition, padded workload")
+    parser.add_argument("--batches", type=int, default=1, help="per repetition, padded workload")
     parser.add_argument("--examples", type=int, default=64, help="real-length workload")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--lengths-from", type=Path, help="file of one sentence per line")
@@ -138,24 +143,46 @@ def real_workload(options: argparse.Namespace, lengths: np.ndarray) -> dict[str,
     return {"ours": ours, "usual": usual, "floor": ours}
 
 
+CLOCKS = {"time": time.perf_counter, "CPU time": time.process_time}
+
+
 def measure(
     model: BertForSequenceClassification, workload: dict[str, list[Batch]], repetitions: int
 ) -> dict[str, Figure]:
     """Ratios of times over interleaved repetitions."""
     for name, way in WAYS.items():  # warm up
         way(model, workload[name][:1])
-    times: dict[str, list[float]] = {name: [] for name in WAYS}
-    order = list(WAYS)
-    for repetition in range(repetitions):
-        random.Random(repetition).shuffle(order)
-        for name in order:
-            started = time.perf_counter()
-            WAYS[name](model, workload[name])
-            times[name].append(time.perf_counter() - started)
-    return {
-        "time ours/floor": spread(times["ours"], times["floor"]),
-        "time usual/ours": spread(times["usual"], times["ours"]),
+    batches = workload["ours"]
+    alike = [name for name in WAYS if workload[name] is batches]
+    times: dict[str, np.ndarray] = {
+        name: np.zeros((len(CLOCKS), repetitions, len(batches))) for name in WAYS
     }
+    for repetition in range(repetitions):
+        for i, batch in enumerate(batches):
+            order = random.Random(f"{repetition} {i}").sample(alike, len(alike))
+            for name in order:
+                times[name][:, repetition, i] = clocked(WAYS[name], model, [batch])
+        for name in WAYS.keys() - alike:
+            # Batches of its own: only all of them compare with all of ours.
+            times[name][:, repetition, 0] = clocked(WAYS[name], model, workload[name])
+        print(f"repetition {repetition + 1} of {repetitions}", file=sys.stderr)
+    same = "usual" in alike
+    results = {}
+    for clock, ours, usual, floor in zip(CLOCKS, *(times[way] for way in WAYS), strict=True):
+        results[f"{clock} ours/floor"] = spread(ours, floor)
+        results[f"{clock} usual/ours"] = spread(
+            *((usual, ours) if same else (usual.sum(1, keepdims=True), ours.sum(1, keepdims=True)))
+        )
+    return results
+
+
+def clocked(
+    way: Callable, model: BertForSequenceClassification, batches: list[Batch]
+) -> np.ndarray:
+    """Seconds by each of CLOCKS."""
+    before = np.array([clock() for clock in CLOCKS.values()])
+    way(model, batches)
+    return np.array([clock() for clock in CLOCKS.values()]) - before
 
 
 def growth(way: Callable, model: BertForSequenceClassification, batches: list[Batch]) -> float:
@@ -172,22 +199,27 @@ def memory_ratios(workload: str) -> dict[str, Figure]:
     for way in WAYS:
         command = [sys.executable, "-W", "ignore", *sys.argv, "--peak", way, workload]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks[way] = [float(result.stdout.split()[-1])]
+        peaks[way] = np.array([[float(result.stdout.split()[-1])]])
     return {
         "memory ours/floor": spread(peaks["ours"], peaks["floor"]),
         "memory usual/ours": spread(peaks["usual"], peaks["ours"]),
     }
 
 
-def spread(a: list[float], b: list[float]) -> Figure:
-    """Median of a/b, pair by pair, with its 95 % interval and the range."""
-    ratios = np.array([x / max(y, 1e-9) for x, y in zip(a, b, strict=True)])
-    middle = float(np.median(ratios))
-    low = high = middle
+def spread(a: np.ndarray, b: np.ndarray) -> Figure:
+    """Ratio of a to b, each repetitions x batches, with its 95 % interval and the range."""
+    ratios, weights = a / np.maximum(b, 1e-9), np.median(b, 0)
+
+    def ratio(index: np.ndarray) -> float:
+        return float(np.average(np.median(ratios[index], 0), weights=weights))
+
+    everything = np.arange(len(ratios))
+    middle = low = high = ratio(everything)
     if len(ratios) > 1:
-        drawn = stats.bootstrap((ratios,), np.median, method="percentile", rng=0)
+        drawn = stats.bootstrap((everything,), ratio, method="percentile", rng=0, vectorized=False)
         low, high = map(float, drawn.confidence_interval)
-    ends = {"least": float(ratios.min()), "most": float(ratios.max())}
+    each = np.average(ratios, 1, weights)
+    ends = {"least": float(each.min()), "most": float(each.max())}
     return {"median": middle, "low": low, "high": high, **ends}
 
 
