@@ -55,7 +55,7 @@ def write_run(study: StudySpec, folder: RunFolder) -> list[Step]:
 def read_manifest(folder: RunFolder) -> list[Step]:
     """The steps of a run folder."""
     try:
-        with _no_collection():
+        with no_collection():
             # One text: of a line for itself, most of the time would go into the call.
             lines = folder.manifest.read_text().splitlines()
             return [_step(values) for values in json.loads(f"[{','.join(lines)}]")]
@@ -66,7 +66,7 @@ def read_manifest(folder: RunFolder) -> list[Step]:
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Many new objects at once, none of them garbage: the collector would look at them in vain."""
     before = gc.isenabled()
     gc.disable()

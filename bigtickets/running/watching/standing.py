@@ -42,13 +42,17 @@ def over(state: RunState) -> bool:
 
 def _cells(state: RunState) -> list[dict[str, Any]]:
     """Trials per model, task, kind and ratio by state."""
-    cells: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
-    for step in state.steps:
-        if step.step == "trial":
-            key = (step.model, step.task, step.data_fraction, step.kind, step.ratio)
-            cells[key][state.states[step.id]] += 1
+    counts = Counter(
+        (step.model, step.task, step.data_fraction, step.kind, step.ratio, state.states[step.id])
+        for step in state.steps
+        if step.step == "trial"
+    )
     names = ("model", "task", "data_fraction", "kind", "ratio")
-    return [{**dict(zip(names, key, strict=True)), **counts} for key, counts in cells.items()]
+    cells: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for (*key, name), count in counts.items():
+        cell = cells.setdefault(tuple(key), dict(zip(names, key, strict=True)))
+        cell[name] = count
+    return list(cells.values())
 
 
 def _running(state: RunState, step: Step) -> dict[str, Any]:
@@ -93,13 +97,15 @@ def _failure(folder: RunFolder, name: str, steps: list[Step], first: Claim) -> d
 
 def _hours_left(state: RunState, lives: Sequence[Life]) -> float | None:
     """Until the end, with as many steps side by side as now; None while that is not known."""
-    left = [s for s in state.steps if state.states[s.id] in ("waiting", "running")]
-    if not left:
+    if over(state):
         return 0.0
+    if not state.counts["running"]:
+        return None
+    left = [s for s in state.steps if state.states[s.id] in ("waiting", "running")]
     by_model, by_stage = _seconds(lives)
     seconds = [by_model.get(f"{s.step} {s.model}", by_stage.get(s.step)) for s in left]
     known = [s for s in seconds if s is not None]
-    if not state.counts["running"] or len(known) < len(seconds):
+    if len(known) < len(seconds):
         return None
     # What runs now is half done on average.
     running = state.counts["running"]

@@ -12,7 +12,7 @@ from bigtickets.errors import BigticketsError
 from bigtickets.running.slurm.queue import job_facts, query
 from bigtickets.running.watching.standing import STATES, over, standing
 from bigtickets.study.folder import RunFolder, open_run
-from bigtickets.study.state import read_state
+from bigtickets.study.state import no_collection, read_state
 
 ASK_EVERY_S = 30.0
 """SLURM's controller serves everybody: files can be looked at more often."""
@@ -26,15 +26,17 @@ def status(root: Path, as_json: bool, every_s: float | None = None) -> None:
     jobs = _Jobs(folder)
     try:
         while True:
-            state = read_state(folder)
-            facts = standing(folder, state, jobs.facts())
+            with no_collection():
+                state = read_state(folder)
+                facts = standing(folder, state, jobs.facts())
+                # One line per look, so that a program can read them as they come.
+                shown, ended = json.dumps(facts) if as_json else text(facts), over(state)
             if every_s and sys.stdout.isatty() and not as_json:
                 print("\x1b[H\x1b[2J", end="")  # cursor to the corner, screen empty
-            # One line per look, so that a program can read them as they come.
-            print(json.dumps(facts, indent=None if every_s else 1) if as_json else text(facts))
-            sys.stdout.flush()
-            if every_s is None or over(state):
+            print(shown, flush=True)
+            if every_s is None or ended:
                 return
+            del state, facts  # before the next look: they are large
             time.sleep(every_s)
     except KeyboardInterrupt:
         if every_s is None:
