@@ -17,7 +17,7 @@ from bigtickets.study.folder import RunFolder
 from bigtickets.study.pins import pinned_as_before
 from bigtickets.study.reader import read_study
 from bigtickets.study.spec import StudySpec
-from bigtickets.study.state import done_ids
+from bigtickets.study.state import done_ids, no_collection
 from bigtickets.study.steps import Step, expand
 from bigtickets.tickets.families import Shapes, shapes_of, units_per_layer
 
@@ -27,7 +27,8 @@ def plan(study_path: Path, out: Path | None, as_json: bool, machine: Machine | N
     study = read_study(study_path)
     folder = RunFolder((out or Path("runs") / study.study).resolve())
     study = pinned_as_before(study, folder)
-    facts = plan_facts(study, folder, machine or this_machine())
+    with no_collection():
+        facts = plan_facts(study, folder, machine or this_machine())
     if as_json:
         print(json.dumps(facts, indent=1))
         return
