@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bigtickets.analysis.sections.kept import KeptLevel
 from bigtickets.analysis.statistics.estimates import Estimate
+from bigtickets.analysis.statistics.phases import Phases
 from bigtickets.analysis.writing.palette import DASHES, LIGHT, MARKERS, MODEL_MARKERS, STYLE
 from bigtickets.analysis.writing.ticks import apart, legend_label, rectangles, some
 from bigtickets.analysis.writing.words import DASH, kind_name, metric_name, size
@@ -30,14 +31,20 @@ X_LABEL = "Encoder weights removed (%)"
 
 @rc_context(STYLE)
 def curve_figure(
-    levels: pd.DataFrame, trials: pd.DataFrame, title: str, limits: tuple[float, float]
+    levels: pd.DataFrame,
+    trials: pd.DataFrame,
+    title: str,
+    limits: tuple[float, float],
+    phases: Phases | None = None,
 ) -> Figure:
     """Score against encoder fraction removed, of one model on one task: a line per kind.
 
     `levels`: rows of `mean_scores`; `trials`: rows of the table, one small point each;
-    `limits`: of the score axis, in points.
+    `limits`: of the score axis, in points; `phases`: of the winning tickets, as shades.
     """
     figure, axes = _canvas(title, (4.2, 3.1))
+    if phases is not None:
+        _draw_phases(axes, phases)
     _draw_dense(axes, levels[levels["kind"] == "dense"])
     kinds = [kind for kind in MARKERS if kind in set(levels["kind"])]
     for place, kind in enumerate(kinds):
@@ -203,6 +210,21 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
     legend = figure.legend(lines, labels, loc="outside lower left", **look)
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def _draw_phases(axes: Axes, phases: Phases) -> None:
+    """Stretches of x behind the curves, with their numbers above; none where there is no width."""
+    start = 0.0
+    looks = (("I", phases.better, "winning"), ("II", phases.as_good, None),
+             ("III", phases.worse, "muted"))  # fmt: skip
+    for name, width, colour in looks:
+        end = start + 100 * (width or 0.0)
+        if end > start:
+            if colour:
+                axes.axvspan(start, end, color=LIGHT[colour], alpha=0.12, lw=0)
+            where: Any = {"xycoords": axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+            axes.annotate(name, ((start + end) / 2, 1), color=LIGHT["muted"], fontsize=7, **where)
+        start = end
 
 
 def _draw_dense(axes: Axes, dense: pd.DataFrame) -> None:

@@ -40,11 +40,13 @@ __all__ = ["ReportPaths", "build_report", "finished_trials", "summary_table"]
 HOW_TO_READ = (
     "Mean score at each ratio with its 95 % interval over seeds (Student's t; an interval of very "
     "few seeds may leave the frame). Small marks beside a mean are its trials, crosses the "
-    "degenerate ones. The dense model is the line across, with its interval as a band."
+    "degenerate ones. The dense model is the line across, with its interval as a band. Shades are "
+    "the phases of the winning tickets, as in the table below: I better (blue), II as good, III "
+    "worse (grey)."
 )
 DIFFERENCES = (
     "Winning tickets of all models: mean difference to the dense model of the same seed, with its "
-    "95 % interval."
+    "95 % interval, which may leave the frame."
 )
 KEPT = (
     "Squares are attention heads: full ones stay, pale ones go; a tone in between says how many "
@@ -103,7 +105,7 @@ def compose(folder: RunFolder, table: pd.DataFrame) -> Report:
     name = study_name(folder)
     sections = [
         _answer_section(results, table, planned),
-        _curves_section(table, levels),
+        _curves_section(table, levels, results),
         evidence.gain_section(results),
         evidence.phases_section(results),
         controls.controls_section(results),
@@ -162,11 +164,12 @@ def _answer_section(results: Results, table: pd.DataFrame, planned: int) -> Sect
     return Section("answer", "Answer", [*blocks, Items(notes)] if notes else blocks)
 
 
-def _curves_section(table: pd.DataFrame, levels: pd.DataFrame) -> Section:
+def _curves_section(table: pd.DataFrame, levels: pd.DataFrame, results: Results) -> Section:
     blocks: list[Block] = [Text(HOW_TO_READ, small=True)]
     if modules := origin.metric_modules(table):
         blocks.append(modules)
-    blocks += [Gallery(pictures) for pictures in shown.curve_pictures(table, levels)]
+    phases = {(t.model, t.task, t.data_fraction): t.phases for t in results.transitions}
+    blocks += [Gallery(pictures) for pictures in shown.curve_pictures(table, levels, phases)]
     if models := list(shown.models_pictures(levels)):
         blocks += [Text(DIFFERENCES, small=True), Gallery(models)]
     return Section("curves", "Curves", blocks)

@@ -22,6 +22,7 @@ from bigtickets.analysis.sections.kept import KeptLevel, kept_levels, masks_of, 
 from bigtickets.analysis.sections.means import mean_scores
 from bigtickets.analysis.sections.shown import file_name, of_cell
 from bigtickets.analysis.statistics.estimates import Estimate, unavailable
+from bigtickets.analysis.statistics.phases import Phases
 from bigtickets.analysis.table import read_table
 from bigtickets.analysis.writing.palette import DARK, LIGHT
 from bigtickets.analysis.writing.svg import inline_svg
@@ -55,6 +56,17 @@ def test_texts_stay_texts(table: pd.DataFrame) -> None:
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_curves_of_few_seeds_are_drawn(table: pd.DataFrame, seeds: int) -> None:
     assert "winning" in curve(table[table["seed"] < seeds])
+
+
+def test_phases_that_have_a_width_are_shaded_and_named(table: pd.DataFrame) -> None:
+    def texts(*widths: float | None) -> list[str]:
+        known = Phases(*widths, labels=())
+        figure = curve_figure(mean_scores(table), table, "L3", (40, 90), known)
+        return [text.get_text() for text in figure.axes[0].texts]
+
+    assert texts(0.1, 0.3, 0.4) == ["I", "II", "III"]
+    assert texts(0.0, 0.8, 0.0) == ["II"]
+    assert texts(None, None, None) == []
 
 
 def test_names_are_never_markup(table: pd.DataFrame) -> None:

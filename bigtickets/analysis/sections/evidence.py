@@ -166,7 +166,7 @@ def _fall_table(transitions: Sequence[Transition]) -> Table:
         ]
         for one in transitions
     ]
-    headers = [CELL_HEADER, "Slope", "95 % interval", "90-10 width", "95 % interval", "Break at"]
+    headers = [CELL_HEADER, "Slope", "95 % interval", "Width", "95 % interval", "Break at"]
     caption = "How it falls: slope, width, break"
     return Table(caption, "lrlrlrlrl", [*headers, "95 % interval", "p", "Break found"], rows)
 

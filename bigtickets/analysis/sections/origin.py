@@ -122,7 +122,8 @@ def numbers(levels: pd.DataFrame) -> Section:
         "Encoder, Model, FLOPs: removed shares of the prunable encoder weights, of all parameters "
         "and of the encoder's forward FLOPs. n: seeds with a score. Scores and differences in "
         "points (score × 100, of a metric module as its task says); intervals are Student's t over "
-        "seeds, differences are paired by seed."
+        "seeds, differences are paired by seed. An interval is not cut at what the metric can "
+        "reach: beyond it, few seeds say little."
     )
     table = Table(
         f"All {len(rows)} levels", "llrrrrrrrrrr", headers, rows, folded=len(rows) > 40

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,6 +21,7 @@ from bigtickets.analysis.results import Results
 from bigtickets.analysis.sections.kept import KeptLevel, kept_levels, read_masks
 from bigtickets.analysis.sections.means import score_limits
 from bigtickets.analysis.statistics.gain import Gain
+from bigtickets.analysis.statistics.phases import Phases
 from bigtickets.analysis.table import CELL
 from bigtickets.analysis.writing.blocks import Picture
 from bigtickets.analysis.writing.words import (
@@ -62,24 +63,43 @@ def file_name(*parts: str | float) -> str:
     return safe if safe == exact else f"{safe}-{hashlib.sha256(exact.encode()).hexdigest()[:6]}"
 
 
-def curve_pictures(table: pd.DataFrame, levels: pd.DataFrame) -> Iterator[list[Picture]]:
-    """Score against fraction removed: per task and share of the data, a figure for each model."""
+def curve_pictures(
+    table: pd.DataFrame, levels: pd.DataFrame, phases: Mapping[Cell, Phases]
+) -> Iterator[list[Picture]]:
+    """Score against fraction removed: per task and share of the data, a figure for each model.
+
+    `phases`: those of the winning tickets, where they are known.
+    """
     for (task, fraction), trials in table.groupby(["task", "data_fraction"], sort=False):
         limits = score_limits(levels[levels["task"] == task], table[table["task"] == task])
+        named = {(str(model), str(task), float(str(fraction))): rows
+                 for model, rows in trials.groupby("model", sort=False)}  # fmt: skip
         yield [
-            _curve_picture((str(model), str(task), float(str(fraction))), rows, levels, limits)
-            for model, rows in trials.groupby("model", sort=False)
+            _curve_picture(cell, rows, of_cell(levels, cell), limits, phases.get(cell))
+            for cell, rows in named.items()
         ]
 
 
 def _curve_picture(
-    cell: Cell, trials: pd.DataFrame, levels: pd.DataFrame, limits: tuple[float, float]
+    cell: Cell,
+    trials: pd.DataFrame,
+    levels: pd.DataFrame,
+    limits: tuple[float, float],
+    phases: Phases | None,
 ) -> Picture:
-    mine, name = of_cell(levels, cell), cell_name(*cell)
-    title = f"{metric_name(mine['metric'].iloc[0])} against encoder weights removed, {name}"
-    drawn = curve_figure(mine, trials, name, limits)
-    key = file_name("curve", *cell)
-    return _picture(key, title, _curve_words(mine), _curve_caption(mine), drawn)
+    name = cell_name(*cell)
+    title = f"{metric_name(levels['metric'].iloc[0])} against encoder weights removed, {name}"
+    drawn = curve_figure(levels, trials, name, limits, phases)
+    words = _curve_words(levels) + _phase_words(phases)
+    return _picture(file_name("curve", *cell), title, words, _curve_caption(levels), drawn)
+
+
+def _phase_words(phases: Phases | None) -> str:
+    if phases is None or phases.better is None:
+        return ""
+    widths = (phases.better, phases.as_good, phases.worse)
+    named = zip(("I", "II", "III"), widths, strict=True)
+    return f" Phases: {', '.join(f'{name} {percent(width, 0)}' for name, width in named)}."
 
 
 def models_pictures(levels: pd.DataFrame) -> Iterator[Picture]:

@@ -75,7 +75,7 @@ def collapse_point(
     if value is None:
         reason = "no level is worse than the dense model by more than delta"
     elif high is None:
-        reason = "the upper edge of the band stays above -delta"
+        reason = "the upper edge of the band stays above minus delta"
     return Estimate(
         value,
         low if bounded else None,

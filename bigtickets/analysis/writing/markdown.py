@@ -5,16 +5,16 @@ import re
 from bigtickets.analysis.writing import blocks
 
 
-def markdown(report: blocks.Report, figures: str = "figures") -> str:
-    """The report's text; `figures`: the folder of the figures, relative to it."""
+def markdown(report: blocks.Report, figures: str = "figures", ending: str = "png") -> str:
+    """The report's text; `figures`: the folder of the figures, relative to it; `ending`: theirs."""
     parts = [f"# {_plain(report.title)}", _plain(report.subtitle)]
     for section in report.sections:
         parts.append(f"## {_plain(section.title)}")
-        parts += [text for block in section.blocks if (text := _block(block, figures))]
+        parts += [text for block in section.blocks if (text := _block(block, figures, ending))]
     return "\n\n".join(parts) + "\n"
 
 
-def _block(block: blocks.Block, figures: str) -> str:
+def _block(block: blocks.Block, figures: str, ending: str) -> str:
     match block:
         case blocks.Lead():
             return f"**{_plain(block.text)}**"
@@ -25,7 +25,7 @@ def _block(block: blocks.Block, figures: str) -> str:
         case blocks.Table():
             return _table(block)
         case blocks.Gallery():
-            return "\n\n".join(_picture(picture, figures) for picture in block.pictures)
+            return "\n\n".join(_picture(picture, figures, ending) for picture in block.pictures)
         case blocks.Code():
             fence = _fence(block.text)
             return f"{_plain(block.caption)}\n\n{fence}{block.language}\n{block.text}\n{fence}"
@@ -46,8 +46,8 @@ def _table(table: blocks.Table) -> str:
     return f"{_plain(table.caption)}\n\n{grid}"
 
 
-def _picture(picture: blocks.Picture, figures: str) -> str:
-    link = f"![{_plain(picture.description)}]({figures}/{picture.name}.png)"
+def _picture(picture: blocks.Picture, figures: str, ending: str) -> str:
+    link = f"![{_plain(picture.description)}]({figures}/{picture.name}.{ending})"
     return f"{link}\n\n{_plain(picture.caption)}"
 
 
