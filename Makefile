@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 # Two files of tests at a time: most of them wait for processes that start.
 PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile --durations=5
 
-.PHONY: setup demo ladder test lint unit distributed study slurm slurm-packages slurm-demo clean
+.PHONY: setup demo ladder ladder-results test lint unit distributed study slurm slurm-packages slurm-demo clean
 
 setup: $(VENV)/ready
 
@@ -58,6 +58,15 @@ ladder: setup
 	$(PYTHON) examples/fetch.py bert-tiny bert-mini L3 L6 gte-small vader
 	$(VENV)/bin/bigtickets run examples/size_ladder.yaml -j 2
 	$(VENV)/bin/bigtickets run examples/few_samples.yaml -j 2
+
+# What the repository keeps of it, and what the differences from the paper's protocol change.
+KEEP := $(PYTHON) benchmarks/keep_results.py
+ladder-results: setup
+	$(VENV)/bin/bigtickets run examples/paper_protocol.yaml -j 2
+	$(KEEP) runs/size-ladder docs/results/size-ladder
+	$(KEEP) runs/few-samples docs/results/few-samples
+	$(PYTHON) benchmarks/against_paper.py runs/size-ladder --token-run runs/paper-protocol \
+	  --out docs/results/size-ladder/against_paper.md
 
 clean:
 	rm -rf $(VENV) runs examples/assets build *.egg-info

@@ -33,6 +33,20 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     assert "report/index.html" in shown
 
 
+def test_the_published_scores_study_has_the_ladders_dense_models(tmp_path: Path) -> None:
+    """Else benchmarks/against_paper.py would compare tickets of different models."""
+    ladder, token = (
+        next(p for p in EXAMPLES if p.stem == name) for name in ("size_ladder", "paper_protocol")
+    )
+    stand_in(ladder, tmp_path)
+    (tmp_path / token.name).write_text(token.read_text())
+    ours, theirs = (expand(read_study(tmp_path / path.name)) for path in (ladder, token))
+    scored = {step.dense for step in theirs if step.step == "scores"}
+    assert len(scored) == 10
+    assert scored <= {step.dense for step in ours}
+    assert not {s.id for s in theirs if s.step == "scores"} & {s.id for s in ours}
+
+
 def stand_in(example: Path, root: Path) -> None:
     """The example, and a small model or data set wherever it names a local one."""
     text = example.read_text()
