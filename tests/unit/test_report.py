@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import shutil
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 from _synthetic_run import each_seed, make_run, reported_run, study
 
-from bigtickets.analysis.report import ReportPaths, build_report
+from bigtickets.analysis.report import ReportPaths, build_report, compose
 from bigtickets.analysis.results import analyse
 from bigtickets.analysis.sections import bysize
 from bigtickets.analysis.table import read_table
@@ -247,3 +248,19 @@ def test_three_sizes_are_a_trend_with_its_least_p_value(tmp_path: Path) -> None:
     gain = tables[0].rows[0]
     assert gain[3] == "trend"
     assert gain[tables[0].headers.index("Least p")] not in ("–", "")
+
+
+def test_what_the_reviewers_list_names_is_in_the_report(tmp_path: Path) -> None:
+    """Sections by address, captions and columns word for word; of a study that has all of them."""
+    spec = study(("L3", "L6", "L12"), seeds=(0, 1), ratios=(0, 0.5, 0.8), importance=each_seed())
+    folder = make_run(tmp_path / "run", spec, lambda step: step.seed == 0 or step.ratio < 0.8)
+    report = compose(folder, read_table(folder))
+    shown = unescape(page(report))
+    document = Path(__file__).parents[2] / "docs" / "results" / "reviewer.md"
+    rows = [line.split("|")[2:4] for line in document.read_text().splitlines() if line[:1] == "|"]
+    named = {name for row in rows for cell in row for name in re.findall(r"`([^`]+)`", cell)}
+    named -= {"plan", "difference"}  # a command; the word for two sizes, of which here are three
+    assert len(named) > 50
+    keys = {section.key for section in report.sections}
+    assert {name.removeprefix("#") for name in named if name.startswith("#")} <= keys
+    assert [name for name in named if not name.startswith("#") and name not in shown] == []
