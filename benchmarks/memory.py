@@ -13,6 +13,7 @@ the first stage.
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -101,6 +102,7 @@ def one_rank(folder: str, stage: str, out: str) -> None:
     with process_group() as ranks:
         base = anonymous_bytes()
         scores, load, score = scored(model, ranks, base)
+        gc.collect()  # as a worker does between two steps
         kept = winning(model, scores)
         losses, train = trained(model, kept, ranks, base)
         facts = {

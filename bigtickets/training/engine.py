@@ -26,6 +26,7 @@ from bigtickets.training.tensor_files import Stream
 MOMENTS = ("exp_avg", "exp_avg_sq")
 PARTS = ("weight", *MOMENTS)
 LINEAR = functional.linear
+RELEASE = "_PartitionedParameterCoordinator__params_to_release"
 
 
 def computes_in_bf16(execution: ExecutionSpec, device: torch.device) -> bool:
@@ -62,6 +63,8 @@ class Engine:
             config=config,
             dist_init_required=False,
         )
+        if self.stage == 3:
+            _share_weights(self._optimizer)
         if self.stage == 0 and ranks.world_size == 1:
             # Copying all gradients into buckets to add nobody's to them costs a tenth of a step.
             self._engine.enable_backward_allreduce = False
@@ -257,13 +260,38 @@ def _shard(network: nn.Module, values: Values, config: dict[str, Any], ranks: Ra
         done = parameter
 
 
+def _share_weights(optimizer: Any) -> None:
+    """Let a ZeRO-3 optimizer update the shards that forwards gather, not a copy of them.
+
+    DeepSpeed means to do so where both are float32, but it compares a device with the name of one,
+    which never are equal.
+    """
+    flat = optimizer.fp16_partitioned_groups_flat, optimizer.fp32_partitioned_groups_flat
+    for gathered, updated in zip(*flat, strict=True):
+        # Offloaded parts may be on another device, or on disk and empty here.
+        if gathered is not None and _kind(gathered) == _kind(updated):
+            updated.data = gathered.data
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.dtype, tensor.device
+
+
 def _tidy() -> None:
-    """Undo what ZeRO-3 leaves in the process, in which other trials follow."""
+    """Undo what ZeRO-3 leaves in the process, in which other trials follow.
+
+    Two of its private tables only grow, and with them every model that there ever was.
+    """
     from deepspeed.runtime.zero import parameter_offload
+    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 
     functional.linear = LINEAR  # it has put its own there
-    # A list that only grows, and with it every model that there ever was. A private name.
     getattr(parameter_offload, "FWD_MODULE_STACK", []).clear()
+    # The other remembers, for the class, what to release after which module of which engine.
+    release = getattr(PartitionedParameterCoordinator, RELEASE, None)
+    for cell in getattr(release, "__closure__", None) or ():
+        if hasattr(cell.cell_contents, "cache_clear"):
+            cell.cell_contents.cache_clear()
 
 
 def _shape(parameter: nn.Parameter) -> tuple[int, ...]:

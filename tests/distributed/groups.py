@@ -30,16 +30,16 @@ def launch(
 
 
 def engine_file(folder: Path, name: str, **numbers: int) -> Path:
-    """The settings `name` with other `stage3_` numbers."""
+    """The settings `name` with other numbers for ZeRO."""
     config = json.loads((SETTINGS / f"{name}.json").read_text())
-    for key, number in numbers.items():
-        config["zero_optimization"][f"stage3_{key}"] = number
+    assert config["zero_optimization"].keys() >= numbers.keys()
+    config["zero_optimization"] |= numbers
     path = folder / f"{name}.json"
     path.write_text(json.dumps(config))
     return path
 
 
 def sharing_all(folder: Path) -> list[Path]:
-    """ZeRO 3 that shares out small weights too, without and with offload."""
-    names = ("zero3", "zero3_offload")
-    return [engine_file(folder, name, param_persistence_threshold=0) for name in names]
+    """ZeRO 3, and with offload, that shares out small weights too and updates few at a time."""
+    numbers = {"stage3_param_persistence_threshold": 0, "sub_group_size": 1000}
+    return [engine_file(folder, name, **numbers) for name in ("zero3", "zero3_offload")]

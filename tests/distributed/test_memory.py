@@ -41,7 +41,8 @@ def test_a_model_bigger_than_a_ranks_memory(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     # One that gives a layer's weights back as soon as it can.
     keys = ("prefetch_bucket_size", "max_live_parameters", "max_reuse_distance")
-    engine = engine_file(tmp_path, "zero3", **dict.fromkeys(keys, 1_000_000))
+    numbers = {f"stage3_{key}": 1_000_000 for key in keys}
+    engine = engine_file(tmp_path, "zero3", **numbers)
     # glibc keeps what is freed in pieces of up to 32 MiB: a layer's weights would stay for ever.
     launch("memory_rank.py", 2, folder, engine, out, MALLOC_MMAP_THRESHOLD_=str(MIB))
     found = json.loads(out.read_text())

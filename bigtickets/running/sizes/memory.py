@@ -31,8 +31,8 @@ AHEAD = 10_000_000
 """Weights that ZeRO-3 gathers before they are needed."""
 LIVE = 50_000_000
 """Weights that ZeRO-3 has whole at a time, or the largest one if that is more."""
-SUB_GROUP = 1_000_000_000
-"""Weights that ZeRO-3 updates at a time."""
+SUB_GROUP = 100_000_000
+"""Weights that ZeRO-3 updates at a time: their gradients are copied for it."""
 ALLREDUCE = 500_000_000
 """Gradients that DeepSpeed joins for an exchange without ZeRO; it has no setting."""
 
@@ -145,7 +145,10 @@ class _Held:
 
 
 def _held(layout: Layout, parameters: int) -> _Held:
-    """Stages 1 and 2 update a copy of their share of the weights though those are float32 too."""
+    """Stages 1 and 2 update a copy of their share of the weights though those are float32 too.
+
+    At ZeRO-3 weights are held once.
+    """
     whole = FLOAT * parameters
     shard = -(-whole // layout.processes)
     match layout.zero, layout.offload:
@@ -160,9 +163,10 @@ def _held(layout: Layout, parameters: int) -> _Held:
             return _Held(whole, 0, 0, build=2 * whole, host=5 * shard)
         case _, False:
             step = min(shard, FLOAT * SUB_GROUP)
-            return _Held(shard, shard, 2 * shard, build=2 * shard, step=step)
+            # When it is built, a copy of the weights passes (`training.engine` drops it).
+            return _Held(shard, shard, 2 * shard, build=3 * shard, step=step)
         case _:
-            # Host: weights, the copy that is updated, moments, gradients.
+            # Host: weights, moments, gradients as they come in and as the step takes them.
             return _Held(0, 0, 0, build=0, host=5 * shard)
 
 
