@@ -115,7 +115,9 @@ class Chaos:
         """Somebody more important wants a node."""
         if not (node := self._busy_node()):
             return None
-        self.cluster.submit("sleep 5", "-p", "high", "-w", node, "--exclusive")
+        # It gives up: after a crash SLURM may hold a part of an idle node for ever.
+        ends = ("--time=1", "--deadline=now+3minutes")
+        self.cluster.submit("sleep 5", "-p", "high", "-w", node, "--exclusive", *ends)
         return node
 
     def cancel_element(self) -> str | None:
