@@ -13,6 +13,9 @@ from chaos import science
 from cluster import Cluster
 from small_study import HANG_S, records, write_study
 
+from bigtickets.study.folder import RunFolder
+from bigtickets.study.lives import read_lives
+
 pytestmark = pytest.mark.slurm
 LIMITS = {"time": "0:10:00", "cpus": 1, "memory_gb": 1, "save_seconds": 30}
 
@@ -77,6 +80,31 @@ def test_an_extended_study_runs_only_what_is_new(cluster: Cluster, root: Path) -
     after = records(run)
     assert len(after) == len(before) + 2, logs(run)
     assert {i: after[i] for i in before} == before
+
+
+def test_two_elements_on_one_node_never_meet(cluster: Cluster, tmp_path: Path) -> None:
+    """Each with a group of two ranks at the same time: with one fixed port they would be one."""
+    path = write_study(
+        tmp_path,
+        training={"epochs": 8, "learning_rate": 3e-3, "batch_size": 8, "max_length": 24},
+        seeds=[0, 1, 2, 3],
+        execution={"threads": 1, "processes_per_trial": 2, "zero": 2},
+    )
+    write_cluster(tmp_path, gpus_per_node=2, concurrency=2, exclude="node[2-4]")
+    bigtickets(cluster, tmp_path, "submit", path, "--cluster", "cluster.yaml")
+    cluster.wait_until_over(400)
+    run = tmp_path / "runs" / "small"
+    lives = [life for life in read_lives(RunFolder(run)) if life.processes == 2]
+    assert {life.host for life in lives} == {"node1"}, logs(run)
+    assert any(
+        one.started < other.started < one.started + one.alive_s
+        for one in lives
+        for other in lives
+        if one.steps and other.steps
+    ), lives
+    bigtickets(cluster, tmp_path, "run", path, "--out", "here")
+    assert len(records(run)) == 12, logs(run)
+    assert science(tmp_path / "here") == science(run)
 
 
 def test_time_limits_and_cancel(cluster: Cluster, tmp_path: Path) -> None:
