@@ -15,7 +15,13 @@ from bigtickets.analysis.statistics.contrast import Contrast, contrasts
 from bigtickets.analysis.statistics.curves import Curve, curves
 from bigtickets.analysis.statistics.estimates import Estimate
 from bigtickets.analysis.statistics.examples import Examples
-from bigtickets.analysis.statistics.gain import Gain, TasksGain, gain, gain_over_tasks
+from bigtickets.analysis.statistics.gain import (
+    Gain,
+    TasksGain,
+    gain,
+    gain_over_tasks,
+    in_units_of,
+)
 from bigtickets.analysis.statistics.law_points import DATA, LawPoint, Place, What, points_of
 from bigtickets.analysis.statistics.laws import LogLaw, log_law
 from bigtickets.analysis.statistics.transition import Transition, on_axis, transition
@@ -99,7 +105,7 @@ def analyse(folder: RunFolder, table: pd.DataFrame) -> Results:
         transitions=transitions,
         other_gains=[
             *(gain(curve, of_loss[_cell(curve)]) for curve in losses),
-            *(gain(curve, examples[_cell(curve)]) for curve in rescaled),
+            *(in_units_of(curve, one) for curve, one in zip(rescaled, gains, strict=True)),
         ],
         whole_model=[
             on_axis(one.collapse_sd, curve, whole)
