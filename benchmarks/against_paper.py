@@ -35,9 +35,10 @@ from bigtickets.analysis.statistics.agreement import agreement
 from bigtickets.analysis.statistics.contrast import contrast
 from bigtickets.analysis.statistics.curves import Axis, Curve, curves
 from bigtickets.analysis.statistics.estimates import Estimate, mean_interval
+from bigtickets.analysis.statistics.law_points import LawPoint
+from bigtickets.analysis.statistics.laws import log_law
 from bigtickets.analysis.statistics.levels import level_estimates
 from bigtickets.analysis.statistics.phases import collapse_point, pooled_deviation
-from bigtickets.analysis.statistics.sizes import SizePoint, size_law
 from bigtickets.analysis.table import in_points, missing_trials, planned_trials
 from bigtickets.analysis.writing.blocks import Block, Items, Report, Section, Table, Text
 from bigtickets.analysis.writing.cells import (
@@ -173,11 +174,11 @@ def _laws_table(both: Mapping[Axis, list[Curve]], falls: Mapping[Axis, list[Esti
     for fraction in dict.fromkeys(curve.data_fraction for curve in both["x"]):
         for axis, name in AXES.items():
             found = [
-                SizePoint(c.model, c.parameters, c.task, None if e.high is None else e.value)
+                LawPoint(c.model, c.parameters, c.task, None if e.high is None else e.value)
                 for c, e in zip(both[axis], falls[axis], strict=True)
                 if c.data_fraction == fraction
             ]
-            law = size_law(found, "collapse_sd")
+            law = log_law(found, "collapse_sd")
             rows.append([name, percent(fraction), law.kind, str(law.points),
                          *estimated(law.slope, signed), p_value(law.p_permutation)])  # fmt: skip
     headers = ["Axis", "Data", "Kind", "Points", "Change", "95 % interval", "p"]

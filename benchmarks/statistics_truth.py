@@ -26,8 +26,9 @@ from bigtickets.analysis.statistics.curves import Curve
 from bigtickets.analysis.statistics.estimates import Estimate
 from bigtickets.analysis.statistics.examples import contributions
 from bigtickets.analysis.statistics.gain import Gain, gain, gain_over_tasks
+from bigtickets.analysis.statistics.law_points import LawPoint
+from bigtickets.analysis.statistics.laws import log_law
 from bigtickets.analysis.statistics.power import expected_null_gain, seeds_needed
-from bigtickets.analysis.statistics.sizes import SizePoint, size_law
 from bigtickets.analysis.statistics.transition import Transition, transition
 
 Array = NDArray[np.float64]
@@ -259,7 +260,7 @@ def check_width(n: int, seed: int) -> list[Result]:
 
 def points_with(
     rng: np.random.Generator, slope: float, models: int, tasks: int, of_model: float, of_task: float
-) -> list[SizePoint]:
+) -> list[LawPoint]:
     """Points with a task's level and slope, a model's deviation, and seed noise (0.5 points)."""
     size = np.linspace(6.5, 9, models)
     task_T, slope_T = rng.normal(0, 0.01, tasks), slope + rng.normal(0, of_task, tasks)
@@ -267,7 +268,7 @@ def points_with(
     points = []
     for m, t in itertools.product(range(models), range(tasks)):
         value = task_T[t] + slope_T[t] * (size[m] - 7.75) + model_M[m] + rng.normal(0, 0.005)
-        points.append(SizePoint(f"m{m}", round(10 ** size[m]), f"t{t}", float(value), 0.005, 4.0))
+        points.append(LawPoint(f"m{m}", round(10 ** size[m]), f"t{t}", float(value), 0.005, 4.0))
     return points
 
 
@@ -277,7 +278,7 @@ def check_sizes(
     """Size and power of the law over sizes."""
     rng = np.random.default_rng(seed)
     laws = [
-        size_law(points_with(rng, slope, models, tasks, of_model, of_task), "gain", seed=i)
+        log_law(points_with(rng, slope, models, tasks, of_model, of_task), "gain", seed=i)
         for i in range(n)
     ]
     label = f"{models} sizes, {tasks} tasks, slope {100 * slope:.1f}"
@@ -289,7 +290,7 @@ def check_sizes(
         share(f"{label}: two-level bootstrap", [covers(law.bootstrap, slope) for law in laws]),
         share(f"{label}: mixed model (Wald) covers", [covers(law.mixed, slope) for law in laws]),
         share(f"{label}: p over models <= 0.05", [small(law.p_permutation) for law in laws]),
-        share(f"{label}: p within tasks <= 0.05", [small(law.p_within_tasks) for law in laws]),
+        share(f"{label}: p within tasks <= 0.05", [small(law.p_within_blocks) for law in laws]),
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ Texts of the user never pass through the formula parser.
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from bigtickets.analysis.statistics.estimates import Estimate
 from bigtickets.analysis.statistics.phases import Phases
 from bigtickets.analysis.writing.palette import DASHES, LIGHT, MARKERS, MODEL_MARKERS, STYLE
 from bigtickets.analysis.writing.ticks import apart, legend_label, rectangles, some
-from bigtickets.analysis.writing.words import DASH, kind_name, metric_name, size
+from bigtickets.analysis.writing.words import DASH, kind_name, metric_name
 
 X_LABEL = "Encoder weights removed (%)"
 
@@ -142,23 +142,31 @@ def gain_figure(rows: Sequence[tuple[str, Estimate, float | None, float | None]]
 
 
 @rc_context(STYLE)
-def size_figure(points: Sequence[tuple[str, int, Estimate]], title: str, y_label: str) -> Figure:
-    """Something, times 100, against model size: (task, parameters, estimate), a look per task."""
+def amount_figure(
+    points: Sequence[tuple[str, float, Estimate]],
+    title: str,
+    labels: tuple[str, str],
+    tick: Callable[[float], str],
+) -> Figure:
+    """Something, times 100, against an amount: (line, amount, estimate), a look per line.
+
+    `labels` of both axes; `tick`: the amount in words.
+    """
     figure, axes = _canvas(title, (4.2, 2.7))
-    for place, task in enumerate(dict.fromkeys(point[0] for point in points)):
+    for place, line in enumerate(dict.fromkeys(point[0] for point in points)):
         look = place % len(MODEL_MARKERS)
-        mine = sorted((p[1:] for p in points if p[0] == task), key=lambda p: p[0])
-        x = np.array([parameters for parameters, _ in mine]) * (1 + 0.015 * place)
+        mine = sorted((p[1:] for p in points if p[0] == line), key=lambda p: p[0])
+        x = np.array([amount for amount, _ in mine]) * (1 + 0.015 * place)
         values = [(e.value, e.low, e.high) for _, e in mine]
         y, low, high = 100 * pd.DataFrame(values, dtype=float).to_numpy().T
         colour, marker = LIGHT[f"model{look}"], MODEL_MARKERS[look]
-        _error_line(axes, x, y, low, high, color=colour, marker=marker, label=task, linewidth=1)
+        _error_line(axes, x, y, low, high, color=colour, marker=marker, label=line, linewidth=1)
     axes.set_xscale("log")
-    _finish(axes, "Parameters of the dense model", y_label)
-    sizes = sorted({point[1] for point in points})
-    axes.set_xticks(sizes, [size(number) for number in sizes])
+    _finish(axes, *labels)
+    amounts = sorted({point[1] for point in points})
+    axes.set_xticks(amounts, [tick(amount) for amount in amounts])
     axes.set_xticks([], minor=True)
-    axes.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
+    axes.set_xlim(amounts[0] / 1.3, amounts[-1] * 1.3)
     _legend_below(figure, axes)
     return figure
 

@@ -7,6 +7,7 @@ split are marked with an indicator, by which their means are divided.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,22 +23,25 @@ from bigtickets.study.tasks import MODULE
 
 Splits = list[tuple[Array, NDArray]]
 """(logits N x C, labels N) per evaluation split."""
+MANY = {"score": "scores", "loss": "losses"}
 TOLERANCE = 1e-3
 """Recorded scores come from the same logits; a larger difference means another metric."""
 
 
-def examples_of_cell(folder: RunFolder, trials: pd.DataFrame) -> tuple[MeanExamples | None, str]:
+def examples_of_cell(
+    folder: RunFolder, trials: pd.DataFrame, value: Literal["score", "loss"] = "score"
+) -> tuple[MeanExamples | None, str]:
     """Examples of one cell's trials, or None and why they cannot be had.
 
-    They must give the recorded scores again; then the bootstrap resamples what was reported.
+    They must give the recorded scores (or losses) again; then the bootstrap resamples what was
+    reported.
     """
-    scored = trials[trials["score"].notna()]
-    metric = str(trials["metric"].iloc[0])
-    if metric.startswith(MODULE):
-        return None, "its metric is a module, and a report runs no code but its own"
-    parts = _parts(metric)
-    if not parts:
-        return None, f"the metric {metric} is not known here"
+    scored = trials[trials[value].notna()]
+    parts, why = (("loss",), "") if value == "loss" else _parts(str(trials["metric"].iloc[0]))
+    if why:
+        return None, why
+    if not len(scored):
+        return None, f"no trial has a {value}"
     splits = {str(i): read_predictions(folder.trial(str(i))) for i in scored["id"]}
     known = {i: s for i, s in splits.items() if s}
     if len(known) < len(splits):
@@ -47,8 +51,8 @@ def examples_of_cell(folder: RunFolder, trials: pd.DataFrame) -> tuple[MeanExamp
         return None, "the trials were evaluated on different examples"
     examples = _examples(known, parts)
     again = [examples.scores(i, np.ones((1, examples.count)))[0] for i in known]
-    if not np.allclose(again, scored["score"], atol=TOLERANCE):
-        return None, "the predictions do not give the recorded scores"
+    if not np.allclose(again, scored[value], atol=TOLERANCE):
+        return None, f"the predictions do not give the recorded {MANY[value]}"
     return examples, ""
 
 
@@ -63,10 +67,13 @@ def read_predictions(trial: Path) -> Splits:
     return splits if all(np.isfinite(logits).all() for logits, _ in splits) else []
 
 
-def _parts(headline: str) -> tuple[str, ...]:
-    """The metrics whose mean the headline is; empty if one of them cannot be resampled."""
+def _parts(headline: str) -> tuple[tuple[str, ...], str]:
+    """The metrics whose mean the headline is, and why they cannot be resampled."""
+    if headline.startswith(MODULE):
+        return (), "its metric is a module, and a report runs no code but its own"
     keys = HEADLINES[headline].keys if headline in HEADLINES else ()
-    return tuple(keys) if all(key in METRICS for key in keys) else ()
+    known = bool(keys) and all(key in METRICS for key in keys)
+    return tuple(keys), "" if known else f"the metric {headline} is not known here"
 
 
 def _examples(splits: dict[str, Splits], parts: Sequence[str]) -> MeanExamples:

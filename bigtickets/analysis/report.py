@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from bigtickets.analysis.results import Results, analyse
-from bigtickets.analysis.sections import bysize, controls, evidence, origin, shown
+from bigtickets.analysis.sections import bydata, bysize, controls, evidence, origin, phases, shown
 from bigtickets.analysis.sections.answer import answer
 from bigtickets.analysis.sections.means import mean_scores
 from bigtickets.analysis.table import (
@@ -107,9 +107,10 @@ def compose(folder: RunFolder, table: pd.DataFrame) -> Report:
         _answer_section(results, table, planned),
         _curves_section(table, levels, results),
         evidence.gain_section(results),
-        evidence.phases_section(results),
+        phases.phases_section(results),
         controls.controls_section(results),
         bysize.size_section(results),
+        *([bydata.data_section(results, table)] if results.data_laws else []),
         _kept_section(folder, table, results),
         origin.completeness(table, missing, planned),
         origin.numbers(levels),
@@ -168,8 +169,8 @@ def _curves_section(table: pd.DataFrame, levels: pd.DataFrame, results: Results)
     blocks: list[Block] = [Text(HOW_TO_READ, small=True)]
     if modules := origin.metric_modules(table):
         blocks.append(modules)
-    phases = {(t.model, t.task, t.data_fraction): t.phases for t in results.transitions}
-    blocks += [Gallery(pictures) for pictures in shown.curve_pictures(table, levels, phases)]
+    by_cell = {(t.model, t.task, t.data_fraction): t.phases for t in results.transitions}
+    blocks += [Gallery(pictures) for pictures in shown.curve_pictures(table, levels, by_cell)]
     if models := list(shown.models_pictures(levels)):
         blocks += [Text(DIFFERENCES, small=True), Gallery(models)]
     return Section("curves", "Curves", blocks)

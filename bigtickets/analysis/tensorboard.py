@@ -34,7 +34,7 @@ from bigtickets.study.folder import RunFolder
 from bigtickets.study.state import read_state
 
 RUN = "_study"
-PICTURES = ("curve", "difference", "heads", "neurons", "blocks", "gain", "size")
+PICTURES = ("curve", "difference", "heads", "neurons", "blocks", "gain", "size", "data")
 Value = tuple[int, Summary.Value]
 """A step and what stands there."""
 

@@ -43,7 +43,8 @@ def results(rise: float, fall: float, seeds: int = 5, tasks: int = 1, noise: flo
         degenerate=None,
     )
     winning = curves(table)
-    others = "control_gains tasks_gains others agreements laws collapses no_examples"
+    others = "control_gains tasks_gains other_gains whole_model others agreements laws"
+    others += " data_laws collapses no_examples"
     empty: dict[str, Any] = dict.fromkeys(others.split(), ())
     return Results(
         gains=[gain(c) for c in winning],

@@ -9,13 +9,13 @@ import pytest
 from _synthetic_run import shared_run
 
 from bigtickets.analysis.figures import (
+    amount_figure,
     curve_figure,
     gain_figure,
     heads_figure,
     models_figure,
     neurons_figure,
     png_bytes,
-    size_figure,
     svg_text,
 )
 from bigtickets.analysis.sections.kept import KeptLevel, kept_levels, masks_of, read_masks
@@ -27,6 +27,7 @@ from bigtickets.analysis.table import read_table
 from bigtickets.analysis.writing.palette import DARK, LIGHT
 from bigtickets.analysis.writing.svg import inline_svg
 from bigtickets.analysis.writing.ticks import apart, rectangles, some
+from bigtickets.analysis.writing.words import size
 from bigtickets.errors import DamagedError
 
 CELL = ("L3", "movie", 1.0)
@@ -165,7 +166,7 @@ def test_gain_and_size_without_intervals() -> None:
     rows = [("a", full, 0.03, 0.01), ("b", bare, 0.01, None), ("c", unavailable("no"), None, None)]
     assert "from noise alone" in svg_text(gain_figure(rows), "g")
     points = [("t", 10_000_000, full), ("t", 2_000_000_000, bare), ("u", 10_000_000, full)]
-    svg = svg_text(size_figure(points, "Gain", "points"), "s")
+    svg = svg_text(amount_figure(points, "Gain", ("parameters", "points"), size), "s")
     assert ">10 M</text>" in svg
     assert ">2 B</text>" in svg
 

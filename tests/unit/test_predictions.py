@@ -45,13 +45,15 @@ def test_the_recorded_score_comes_out(tmp_path: Path, metric: str, rows: tuple[i
     splits = [made_up(metric, count, seed) for seed, count in enumerate(rows)]
     write(folder, "a", splits)
     named = [(str(i), *split) for i, split in enumerate(splits)]
-    score = evaluate_splits(metric, named).metrics["score"]
-    trials = pd.DataFrame({"id": ["a"], "metric": metric, "score": score})
-    examples, why = examples_of_cell(folder, trials)
-    assert examples is not None, why
-    assert examples.scores("a", np.ones((1, sum(rows)))) == pytest.approx(score, abs=1e-6)
-    resampled = examples.scores("a", examples.bootstrap_weights(50, 0))
-    assert 0 < resampled.std() < 0.2
+    recorded = evaluate_splits(metric, named).metrics
+    trials = pd.DataFrame({"id": ["a"], "metric": metric} | recorded)
+    for value in ("score", "loss"):
+        examples, why = examples_of_cell(folder, trials, value)
+        assert examples is not None, why
+        again = examples.scores("a", np.ones((1, sum(rows))))
+        assert again == pytest.approx(recorded[value], abs=1e-6)
+        resampled = examples.scores("a", examples.bootstrap_weights(50, 0))
+        assert 0 < resampled.std() < 0.2
 
 
 def test_a_cell_of_the_run() -> None:
@@ -60,6 +62,18 @@ def test_a_cell_of_the_run() -> None:
     assert why == ""
     assert examples is not None
     assert all(name in examples for name in trials["id"])
+
+
+def test_the_loss_needs_no_module(tmp_path: Path) -> None:
+    folder, (logits, labels) = RunFolder(tmp_path), made_up("accuracy", 20, 0)
+    write(folder, "a", [(logits, labels)])
+    loss = evaluate_splits("accuracy", [("v", logits, labels)]).metrics["loss"]
+    trials = pd.DataFrame({"id": ["a"], "metric": "module:mine", "score": 0.5, "loss": loss})
+    assert "runs no code" in examples_of_cell(folder, trials)[1]
+    assert examples_of_cell(folder, trials, "loss")[0] is not None
+    assert examples_of_cell(folder, trials.assign(loss=float("nan")), "loss")[1] == (
+        "no trial has a loss"
+    )
 
 
 def test_why_there_are_none(tmp_path: Path) -> None:

@@ -12,15 +12,21 @@ import pandas as pd
 import pytest
 from _synthetic_run import each_seed, make_run, reported_run, study
 
+from bigtickets.analysis.predictions import examples_of_cell
 from bigtickets.analysis.report import ReportPaths, build_report, compose
 from bigtickets.analysis.results import analyse
-from bigtickets.analysis.sections import bysize
-from bigtickets.analysis.table import read_table
+from bigtickets.analysis.sections import bydata, bysize, evidence
+from bigtickets.analysis.sections.shown import of_cell
+from bigtickets.analysis.statistics.curves import curves
+from bigtickets.analysis.statistics.levels import level_estimates
+from bigtickets.analysis.statistics.phases import collapse_point
+from bigtickets.analysis.table import in_points, read_table
 from bigtickets.analysis.writing import blocks
 from bigtickets.analysis.writing.markdown import markdown
 from bigtickets.analysis.writing.page import page
 from bigtickets.errors import InputError
 from bigtickets.study.folder import RunFolder
+from bigtickets.study.steps import Step
 
 SECTIONS = [
     "Answer",
@@ -250,10 +256,86 @@ def test_three_sizes_are_a_trend_with_its_least_p_value(tmp_path: Path) -> None:
     assert gain[tables[0].headers.index("Least p")] not in ("–", "")
 
 
+def test_gain_on_the_loss_where_predictions_are_others_and_on_the_rescaled_score() -> None:
+    table = in_points(read_table(reported_run()))
+    dense = table[table["kind"] == "dense"].set_index(["model", "seed"])["loss"]
+    at = (table["kind"] == "winning") & (table["ratio"] == 0.2)
+    whose = zip(table["model"][at], table["seed"][at], strict=True)
+    table.loc[at, "loss"] = [dense[who] - 0.3 - 0.01 * who[1] for who in whose]
+    results = analyse(reported_run(), table)
+    losses = [one for one in results.other_gains if one.value == "loss"]
+    for loss in losses:
+        assert loss.debiased.value == pytest.approx(0.31)
+        assert loss.over == ("seeds",)
+        assert loss.found
+    whys = [why for _, why in results.no_examples]
+    assert whys == ["the predictions do not give the recorded losses"] * len(losses)
+    for score, rescaled in zip(results.gains, results.other_gains[len(losses) :], strict=True):
+        mine = table[(table["kind"] == "dense") & (table["model"] == score.model)]
+        unit = mine["score"].mean() - mine["majority_score"].mean()
+        assert rescaled.debiased.value * unit == pytest.approx(score.debiased.value)
+        assert rescaled.debiased.low * unit == pytest.approx(score.debiased.low)
+        assert (rescaled.p_value, rescaled.over) == (score.p_value, ("seeds", "examples"))
+    shown = next(b for b in evidence.gain_section(results).blocks
+                 if isinstance(b, blocks.Table) and "on the loss" in b.caption)  # fmt: skip
+    row = shown.rows[0]
+    assert row[:3] == ["L3 on tweets", "evaluation loss", "+0.310"]
+    assert row[-2:] == ["seeds", "yes"]
+
+
+def test_the_loss_is_resampled_where_predictions_give_it_and_collapse_has_two_axes() -> None:
+    table = in_points(read_table(reported_run()))
+    results = analyse(reported_run(), table)
+    assert results.no_examples == []
+    assert {one.over for one in results.other_gains} == {("seeds", "examples")}
+    whole = curves(table, axis="x_model")
+    for curve, one, told in zip(whole, results.transitions, results.whole_model, strict=True):
+        trials = of_cell(table, (one.model, one.task, one.data_fraction))
+        levels = level_estimates(curve, examples_of_cell(reported_run(), trials)[0])
+        asked = collapse_point(curve.x_L, levels, one.delta_sd, 0.95)
+        assert told.value == pytest.approx(asked.value)
+        assert told.value < one.collapse_sd.value
+        assert (told.low, told.high) == pytest.approx((asked.low, asked.high))
+
+
+def test_less_data_sharpens_where_it_does(tmp_path: Path) -> None:
+    """A tenth of the data halves the width: three shares are a trend, and the least p is told."""
+    ratios = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    spec = study(("L6",), ("movie",), ratios=ratios, kinds=("winning",),
+                 data_fractions=(0.01, 0.1, 1.0))  # fmt: skip
+    table = read_table(folder := make_run(tmp_path / "run", spec))
+    results = analyse(folder, table)
+    section = bydata.data_section(results, table)
+    sharp = next(one for one in results.data_laws if one.law.what == "sharpness")
+    assert [point.amount for point in sharp.points] == [21, 214, 2145]
+    assert sharp.law.slope.value < 0
+    verdicts = next(b for b in section.blocks if isinstance(b, blocks.Items))
+    assert verdicts.texts[0].startswith("movie: ")
+    assert "3 shares of the data, 1 model" in verdicts.texts[0]
+    (rows,) = (b.rows for b in section.blocks if isinstance(b, blocks.Table))
+    assert [row[0] for row in rows][-1] == "Sharpness (1 / width of the fall), movie"
+    assert rows[0][1:4] == ["3", "1", "trend"]
+    assert rows[0][-2] == "0.333"
+    pictures = next(b.pictures for b in section.blocks if isinstance(b, blocks.Gallery))
+    assert [p.name for p in pictures][:1] == ["data-gain-movie"]
+    assert "2,145 training examples" in pictures[0].description
+
+
+def test_one_share_has_no_section_about_data(html: str) -> None:
+    assert 'id="data"' not in html
+
+
 def test_what_the_reviewers_list_names_is_in_the_report(tmp_path: Path) -> None:
     """Sections by address, captions and columns word for word; of a study that has all of them."""
-    spec = study(("L3", "L6", "L12"), seeds=(0, 1), ratios=(0, 0.5, 0.8), importance=each_seed())
-    folder = make_run(tmp_path / "run", spec, lambda step: step.seed == 0 or step.ratio < 0.8)
+    each, shares = each_seed(), (1.0, 0.5)
+    spec = study(("L3", "L6", "L12"), seeds=(0, 1), ratios=(0, 0.5, 0.8), importance=each,
+                 data_fractions=shares)  # fmt: skip
+
+    def keep(step: Step) -> bool:
+        wanted = step.data_fraction == 1 or (step.model, step.task) == ("L3", "movie")
+        return wanted and (step.seed == 0 or step.ratio < 0.8)
+
+    folder = make_run(tmp_path / "run", spec, keep)
     report = compose(folder, read_table(folder))
     shown = unescape(page(report))
     document = Path(__file__).parents[2] / "docs" / "results" / "reviewer.md"

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from bigtickets.analysis.results import Law, Results
-from bigtickets.analysis.sections.shown import size_pictures
+from bigtickets.analysis.sections.amounts import size_pictures
+from bigtickets.analysis.statistics.laws import LogLaw
 from bigtickets.analysis.writing.blocks import Block, Gallery, Items, Section, Table, Text
 from bigtickets.analysis.writing.cells import YES, estimated, plain, share, signed
 from bigtickets.analysis.writing.words import DASH, NOT_HAD, p_value, percent
@@ -14,7 +15,7 @@ def size_section(results: Results) -> Section:
     if not results.laws:
         text = "Not to be had: one model says nothing about size."
         return Section("size", "Size", [Text(text)])
-    models = max(len({point.model for point in law.points}) for law in results.laws)
+    models = max(len({point.setting for point in law.points}) for law in results.laws)
     note = (
         "Two sizes are a difference, larger minus smaller, and not a trend."
         if models == 2
@@ -73,13 +74,16 @@ LAW_NAMES = {
 
 
 def _law_row(one: Law) -> list[str]:
-    law = one.law
-    shown: Callable[..., str] = signed if law.what != "sharpness" else plain
     share = "" if one.data_fraction == 1 else f", {percent(one.data_fraction)} of the data"
+    return [LAW_NAMES[one.law.what] + share, *law_cells(one.law)]
+
+
+def law_cells(law: LogLaw) -> list[str]:
+    """How many settings and blocks, the kind of law, its slope with two intervals, its tests."""
+    shown: Callable[..., str] = signed if law.what != "sharpness" else plain
     return [
-        LAW_NAMES[law.what] + share,
-        str(len(law.models)),
-        str(len(law.tasks)),
+        str(len(law.settings)),
+        str(len(law.blocks)),
         law.kind,
         *estimated(law.slope, shown),
         estimated(law.bootstrap, shown)[1] if law.kind == "trend" else DASH,

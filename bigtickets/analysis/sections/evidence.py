@@ -1,8 +1,7 @@
-"""The sections about gain and collapse: each number with its interval, or why there is none."""
+"""The section about gain: each number with its interval, or why there is none."""
 
 import contextlib
 import math
-import re
 from collections.abc import Sequence
 
 from bigtickets.analysis.results import Results
@@ -11,9 +10,17 @@ from bigtickets.analysis.statistics.gain import Gain, TasksGain
 from bigtickets.analysis.statistics.power import seeds_needed
 from bigtickets.analysis.statistics.transition import POINT, Transition
 from bigtickets.analysis.writing.blocks import Block, Gallery, Items, Section, Table, Text
-from bigtickets.analysis.writing.cells import CELL_HEADER, YES, estimated, named_cell, share, signed
+from bigtickets.analysis.writing.cells import (
+    CELL_HEADER,
+    YES,
+    estimated,
+    in_units,
+    named_cell,
+    signed,
+)
 from bigtickets.analysis.writing.words import (
     DASH,
+    VALUES,
     cell_name,
     count,
     kind_name,
@@ -23,6 +30,12 @@ from bigtickets.analysis.writing.words import (
 )
 from bigtickets.errors import InputError
 
+OTHER_GAINS = "The same gain on the loss, and on the score between majority class (0) and dense (1)"
+OTHERS_NOTE = (
+    "Evaluation loss in nats (squared error where the label is a number), its sign turned: + is "
+    "better everywhere. Rescaled: 0 is the majority class, 1 the mean dense model, both taken as "
+    "known, so it is the gain of the score in other units, to be compared between tasks."
+)
 NOTHING_YET = "Not to be had: no winning ticket has been trained yet."
 
 
@@ -45,6 +58,8 @@ def gain_section(results: Results) -> Section:
         blocks.append(Text(needed, small=True))
     if results.tasks_gains:
         blocks.append(_tasks_table(results.tasks_gains))
+    if results.other_gains:
+        blocks += [Text(OTHERS_NOTE, small=True), _other_gains_table(results.other_gains)]
     if results.no_examples:
         cells = [f"{cell_name(*cell)}: {why}" for cell, why in results.no_examples]
         blocks += [Text("Intervals over seeds only, not over examples, because:"), Items(cells)]
@@ -80,13 +95,38 @@ def gain_table(caption: str, gains: Sequence[Gain], kinds: bool = False) -> Tabl
             points(one.null, signed=True),
             p_value(one.p_value),
             str(one.seeds),
-            " and ".join(one.over) if one.debiased.low is not None else DASH,
+            _interval_over(one),
             YES[one.found],
         ]
         for one in gains
     ]
     headers = [CELL_HEADER, "Best at", "De-biased", "95 % interval", "Naive", "Noise alone", "p"]
     return Table(caption, "lrrlrrrrll", [*headers, "Seeds", "Interval over", "Found"], rows)
+
+
+def _other_gains_table(gains: Sequence[Gain]) -> Table:
+    """The gain on loss and rescaled score, in their own units."""
+    rows = [
+        [
+            named_cell(one),
+            VALUES[one.value],
+            *estimated(one.debiased, in_units),
+            in_units(one.naive),
+            in_units(one.null),
+            p_value(one.p_value),
+            _interval_over(one),
+            YES[one.found],
+        ]
+        for one in sorted(gains, key=lambda g: (g.parameters, g.model, g.task, g.data_fraction))
+    ]
+    headers = [CELL_HEADER, "Measured by", "De-biased", "95 % interval", "Naive", "Noise alone"]
+    headers += ["p", "Interval over", "Found"]
+    return Table(OTHER_GAINS, "llrlrrrll", headers, rows, folded=len(rows) > 12)
+
+
+def _interval_over(one: Gain) -> str:
+    """What the de-biased gain's interval is over, if there is one."""
+    return " and ".join(one.over) if one.debiased.low is not None else DASH
 
 
 def _tasks_table(gains: Sequence[TasksGain]) -> Table:
@@ -106,78 +146,3 @@ def _tasks_table(gains: Sequence[TasksGain]) -> Table:
     headers = ["Model", "Tasks", "De-biased", "For these tasks", "For tasks like these", "Naive"]
     caption = "Mean gain over the tasks, in points, with two 95 % intervals"
     return Table(caption, "lrrllrrrl", [*headers, "Noise alone", "p", "Found"], rows)
-
-
-def phases_section(results: Results) -> Section:
-    """Phases, collapse point, slope, width of the fall, break."""
-    note = (
-        "All in per cent of the encoder weights removed. Phase I: better than the dense model; "
-        "II: as good; III: worse. The collapse point is the first place where the mean difference "
-        "to the dense model falls below minus delta; delta is one pooled standard deviation "
-        "between seeds, or one point. Slope: points per 10 % removed past it. Width: from 90 % to "
-        "10 % of a fitted logistic fall. A break counts only if no smooth curve explains it."
-    )
-    if not results.transitions:
-        return Section("phases", "Phases and collapse", [Text(NOTHING_YET)])
-    verdicts = [f"{named_cell(one)}: {_in_percent(one.verdict)}." for one in results.transitions]
-    return Section(
-        "phases",
-        "Phases and collapse",
-        [
-            Text(note, small=True),
-            Items(verdicts),
-            _collapse_table(results.transitions),
-            _fall_table(results.transitions),
-            _others_table([*results.transitions, *results.others]),
-        ],
-    )
-
-
-def _in_percent(verdict: str) -> str:
-    """The sentence with its fractions as this page writes them."""
-    return re.sub(r"x = (\d\.\d+)", lambda m: f"{percent(float(m[1]), 0)} removed", verdict)
-
-
-def _collapse_table(transitions: Sequence[Transition]) -> Table:
-    rows = [
-        [
-            named_cell(one),
-            *(percent(w, 0) for w in (one.phases.better, one.phases.as_good, one.phases.worse)),
-            points(one.delta_sd),
-            *estimated(one.collapse_sd, share),
-            *estimated(one.collapse_point, share),
-        ]
-        for one in transitions
-    ]
-    headers = [CELL_HEADER, "I", "II", "III", "Delta (points)", "Collapse", "95 % interval"]
-    headers += ["Collapse, 1 point", "95 % interval"]
-    return Table("Phases and collapse point", "lrrrrrlrl", headers, rows)
-
-
-def _fall_table(transitions: Sequence[Transition]) -> Table:
-    rows = [
-        [
-            named_cell(one),
-            *estimated(one.slope, lambda v, signed=True: points(v / 10, signed)),
-            *estimated(one.logistic.width, share),
-            *estimated(one.segmented.at, share),
-            p_value(one.segmented.p_value),
-            YES[one.found],
-        ]
-        for one in transitions
-    ]
-    headers = [CELL_HEADER, "Slope", "95 % interval", "Width", "95 % interval", "Break at"]
-    caption = "How it falls: slope, width, break"
-    return Table(caption, "lrlrlrlrl", [*headers, "95 % interval", "p", "Break found"], rows)
-
-
-def _others_table(transitions: Sequence[Transition]) -> Table:
-    """The collapse on score, loss and rescaled score side by side."""
-    names = {"score": "score", "loss": "evaluation loss", "rescaled": "rescaled score"}
-    rows = [
-        [named_cell(one), names[one.value], *estimated(one.collapse_sd, share), YES[one.found]]
-        for one in sorted(transitions, key=lambda t: (t.parameters, t.model, t.task))
-    ]
-    caption = "The same on the loss, and on the score between majority class (0) and dense (1)"
-    headers = [CELL_HEADER, "Measured by", "Collapse", "95 % interval", "Break found"]
-    return Table(caption, "llrll", headers, rows, folded=len(rows) > 12)

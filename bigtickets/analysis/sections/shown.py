@@ -14,10 +14,8 @@ from bigtickets.analysis.figures import (
     models_figure,
     neurons_figure,
     png_bytes,
-    size_figure,
     svg_text,
 )
-from bigtickets.analysis.results import Results
 from bigtickets.analysis.sections.kept import KeptLevel, kept_levels, read_masks
 from bigtickets.analysis.sections.means import score_limits
 from bigtickets.analysis.statistics.gain import Gain
@@ -32,7 +30,6 @@ from bigtickets.analysis.writing.words import (
     metric_name,
     percent,
     points,
-    size,
 )
 from bigtickets.study.folder import RunFolder
 
@@ -52,7 +49,8 @@ def of_cell(rows: pd.DataFrame, cell: Cell) -> pd.DataFrame:
     return rows[mine]
 
 
-def _picture(name: str, title: str, words: str, caption: str, drawn: Any) -> Picture:
+def picture(name: str, title: str, words: str, caption: str, drawn: Any) -> Picture:
+    """The drawn figure, as page and files take it."""
     return Picture(name, title, words, caption, svg_text(drawn, title), png_bytes(drawn))
 
 
@@ -91,7 +89,7 @@ def _curve_picture(
     title = f"{metric_name(levels['metric'].iloc[0])} against encoder weights removed, {name}"
     drawn = curve_figure(levels, trials, name, limits, phases)
     words = _curve_words(levels) + _phase_words(phases)
-    return _picture(file_name("curve", *cell), title, words, _curve_caption(levels), drawn)
+    return picture(file_name("curve", *cell), title, words, _curve_caption(levels), drawn)
 
 
 def _phase_words(phases: Phases | None) -> str:
@@ -114,7 +112,7 @@ def models_pictures(levels: pd.DataFrame) -> Iterator[Picture]:
             title = f"Difference to dense by model: {name}"
             drawn = models_figure(lines, name)
             key = file_name("difference", str(task), float(str(fraction)))
-            yield _picture(key, title, words, caption, drawn)
+            yield picture(key, title, words, caption, drawn)
 
 
 def kept_pictures(folder: RunFolder, table: pd.DataFrame) -> tuple[list[Picture], list[Picture]]:
@@ -131,7 +129,7 @@ def kept_pictures(folder: RunFolder, table: pd.DataFrame) -> tuple[list[Picture]
             if kept:
                 drawn = _kept_figure(unit, kept, title)
                 name = file_name(unit, *cell)
-                home.append(_picture(name, title, _kept_words(kept), _kept_of(kept), drawn))
+                home.append(picture(name, title, _kept_words(kept), _kept_of(kept), drawn))
     return wide, narrow
 
 
@@ -204,30 +202,4 @@ def gain_picture(gains: Sequence[Gain]) -> Picture:
     )
     caption = "Gain of the best ratio over the dense model, with its 95 % interval."
     title = "Gain of the super ticket"
-    return _picture("gain", title, words, caption, gain_figure(rows))
-
-
-def size_pictures(results: Results) -> list[Picture]:
-    """Gain and collapse point against model size."""
-    pictures = []
-    for fraction in sorted({law.data_fraction for law in results.laws}, reverse=True):
-        share = "" if fraction == 1 else f", {percent(fraction)} of the data"
-        gains = [(g.task, g.parameters, g.debiased) for g in results.gains
-                 if g.data_fraction == fraction and g.debiased.value is not None]  # fmt: skip
-        falls = [(t.task, t.parameters, t.collapse_sd) for t in results.transitions
-                 if t.data_fraction == fraction and t.collapse_sd.value is not None]  # fmt: skip
-        for what, points_, label in (
-            ("gain", gains, "De-biased gain (points)"),
-            ("collapse", falls, "Collapse point (% removed)"),
-        ):
-            if len({p[1] for p in points_}) > 1:
-                title = f"{'Gain' if what == 'gain' else 'Collapse point'} by model size{share}"
-                name = file_name("size", what, fraction)
-                words = "; ".join(
-                    f"{task}, {size(n)} parameters: {points(e.value, signed=what == 'gain')}"
-                    for task, n, e in points_
-                )
-                caption = "With 95 % intervals; models of a task are joined by a line."
-                drawn = size_figure(points_, title, label)
-                pictures.append(_picture(name, title, words, caption, drawn))
-    return pictures
+    return picture("gain", title, words, caption, gain_figure(rows))

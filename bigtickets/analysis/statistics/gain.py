@@ -118,6 +118,34 @@ def gain(
     )
 
 
+def in_units_of(curve: Curve, one: Gain) -> Gain:
+    """The gain of a score in the units of its rescaled curve.
+
+    Nothing is chosen anew: on coarse scores levels tie, and rounding would settle ties otherwise.
+    """
+    if curve.reason is not None:
+        return gain(curve)
+
+    def scaled(value: float | None) -> float | None:
+        return None if value is None else value * curve.scale
+
+    old = one.debiased
+    return replace(
+        one,
+        value=curve.value,
+        debiased=replace(
+            old,
+            value=scaled(old.value),
+            low=scaled(old.low),
+            high=scaled(old.high),
+            standard_error=scaled(old.standard_error),
+        ),
+        naive=scaled(one.naive),
+        null=scaled(one.null),
+        null_high=scaled(one.null_high),
+    )
+
+
 def named(curve: Curve) -> dict[str, Any]:
     """What every result says of its curve."""
     keys = ("model", "parameters", "task", "data_fraction", "kind", "value")

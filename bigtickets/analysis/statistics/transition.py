@@ -1,6 +1,8 @@
 """Where, how steeply and how abruptly a curve falls. "No transition found" is a result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from bigtickets.analysis.statistics.breaks import Break, find_break, no_break
 from bigtickets.analysis.statistics.curves import Curve, Value
@@ -88,6 +90,19 @@ def transition(
         seeds=int(curve.usable_S.sum()),
         levels=sum(e.value is not None for e in levels),
     )
+
+
+def on_axis(at: Estimate, curve: Curve, other: Curve) -> Estimate:
+    """A collapse point of `curve`, told on the axis of `other`, the same trials on another axis.
+
+    Exact: the collapse is found on straight lines between the levels, on either axis.
+    """
+    x_L, other_L = level_means(curve)[0], level_means(other)[0]
+
+    def moved(x: float | None) -> float | None:
+        return None if x is None else float(np.interp(x, x_L, other_L))
+
+    return replace(at, value=moved(at.value), low=moved(at.low), high=moved(at.high))
 
 
 def _break(curve: Curve, confidence: float, seed: int) -> Break:

@@ -1,8 +1,9 @@
 """Slopes over model sizes: tasks and models are both samples of what might have been taken.
 
-All functions take a frame with columns model, size (log10 parameters), task, value, and error and
-df (the value's standard error over seeds with its degrees of freedom, or NaN); one row per model
-and task, gaps allowed.
+All functions take a frame with columns setting (a model), amount (log10 of its parameters), block
+(a task), value, and error and df (the value's standard error over seeds with its degrees of
+freedom, or NaN); one row per setting and block, gaps allowed. Over amounts of data the settings are
+shares of the data and the blocks models; the comments speak of models and tasks.
 """
 
 import math
@@ -19,31 +20,34 @@ from bigtickets.analysis.statistics.estimates import (
     t_interval,
     unavailable,
 )
+from bigtickets.analysis.statistics.law_points import Predictor
 from bigtickets.analysis.statistics.resampling import expanded_interval
 
 DRAWS = 2000
 
 
-def difference(frame: pd.DataFrame, confidence: float) -> Estimate:
+def difference(frame: pd.DataFrame, over: Predictor, confidence: float) -> Estimate:
     """Larger size minus smaller, paired by task.
 
     Student's t over the tasks that have both; with one such task over its seeds, from the two
     standard errors.
     """
-    wide = frame.pivot_table(index="task", columns="size", values="value")
+    wide = frame.pivot_table(index="block", columns="amount", values="value")
     paired = (wide[wide.columns.max()] - wide[wide.columns.min()]).dropna()
     if len(paired) == 0:
-        return unavailable("no task has both sizes", confidence)
+        return unavailable(f"no {over.block} has both {over.amounts}", confidence)
     if len(paired) > 1:
-        return replace(mean_interval(paired, confidence), method="t over tasks")
+        return replace(mean_interval(paired, confidence), method=f"t over {over.blocks}")
     value = float(paired.iloc[0])
-    rows = frame[frame["task"] == paired.index[0]]
+    rows = frame[frame["block"] == paired.index[0]]
     if len(rows) != 2 or rows[["error", "df"]].isna().any(axis=None):
-        reason = "one task, and its values have no standard errors: no interval"
+        reason = f"one {over.block}, and its values have no standard errors: no interval"
         return Estimate(value, confidence=confidence, reason=reason)
     variance = rows["error"] ** 2
     df = float(variance.sum() ** 2 / (variance**2 / rows["df"]).sum())
-    return t_interval(value, math.sqrt(variance.sum()), df, confidence, "t over seeds, one task")
+    return t_interval(
+        value, math.sqrt(variance.sum()), df, confidence, f"t over seeds, one {over.block}"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +68,7 @@ class _Lines:
         return float((self.slope_T * self.spread_T).sum() / self.spread_T.sum())
 
 
-def crossed_slope(frame: pd.DataFrame, confidence: float) -> Estimate:
+def crossed_slope(frame: pd.DataFrame, over: Predictor, confidence: float) -> Estimate:
     """Slope with task effects removed, and an interval for other models and other tasks.
 
     The error has a part that a model brings to all its tasks (its family member may lie off the
@@ -77,10 +81,10 @@ def crossed_slope(frame: pd.DataFrame, confidence: float) -> Estimate:
     lines = _lines(frame)
     over_models, freedom = _over_models(frame)
     if freedom < 1:
-        return unavailable("fewer than three models", confidence)
+        return unavailable(f"fewer than three {over.settings}", confidence)
     tasks = len(lines.slope_T)
     if tasks < 2:
-        method = "t over models, one task"
+        method = f"t over {over.settings}, one {over.block}"
         return t_interval(lines.slope, math.sqrt(over_models), freedom, confidence, method)
     over_tasks = _over_tasks(lines)
     rest = _rest(lines, freedom)
@@ -89,14 +93,15 @@ def crossed_slope(frame: pd.DataFrame, confidence: float) -> Estimate:
         over_models**2 / freedom + over_tasks**2 / (tasks - 1) + rest**2 / (freedom * (tasks - 1))
     )
     df = min(total**2 / max(parts, 1e-300), freedom + tasks - 1)
-    return t_interval(lines.slope, math.sqrt(total), df, confidence, "t over models and tasks")
+    method = f"t over {over.settings} and {over.blocks}"
+    return t_interval(lines.slope, math.sqrt(total), df, confidence, method)
 
 
 def _lines(frame: pd.DataFrame) -> _Lines:
     """A line per task that has two sizes."""
     slopes, spreads, errors, rests = [], [], [], {}
-    for task, rows in frame.groupby("task"):
-        x = rows["size"] - rows["size"].mean()
+    for block, rows in frame.groupby("block"):
+        x = rows["amount"] - rows["amount"].mean()
         spread = float((x**2).sum())
         if spread <= 0:
             continue
@@ -105,19 +110,19 @@ def _lines(frame: pd.DataFrame) -> _Lines:
         spreads.append(spread)
         errors.append(math.sqrt(float((x**2 * rows["error"].fillna(0.0) ** 2).sum())) / spread)
         rest = rows["value"] - rows["value"].mean() - slope * x
-        rests[task] = pd.Series(rest.to_numpy(), index=rows["model"].to_numpy())
+        rests[block] = pd.Series(rest.to_numpy(), index=rows["setting"].to_numpy())
     return _Lines(np.array(slopes), np.array(spreads), np.array(errors), pd.DataFrame(rests))
 
 
 def _over_models(frame: pd.DataFrame) -> tuple[float, int]:
     """Variance of the slope as the model means show it, and its degrees of freedom."""
-    centred = frame.assign(value=frame["value"] - frame.groupby("task")["value"].transform("mean"))
-    means = centred.groupby("model").agg(size=("size", "first"), value=("value", "mean"))
-    count = centred.groupby("model")["value"].count()
+    centred = frame.assign(value=frame["value"] - frame.groupby("block")["value"].transform("mean"))
+    means = centred.groupby("setting").agg(amount=("amount", "first"), value=("value", "mean"))
+    count = centred.groupby("setting")["value"].count()
     if len(means) < 3:
         return math.nan, 0
-    fit = sm.WLS(means["value"], sm.add_constant(means["size"]), weights=count).fit()
-    return float(fit.bse["size"]) ** 2, len(means) - 2
+    fit = sm.WLS(means["value"], sm.add_constant(means["amount"]), weights=count).fit()
+    return float(fit.bse["amount"]) ** 2, len(means) - 2
 
 
 def _over_tasks(lines: _Lines) -> float:
@@ -135,7 +140,9 @@ def _rest(lines: _Lines, freedom: int) -> float:
     return squares / (freedom * (tasks - 1)) / float(lines.spread_T.sum())
 
 
-def two_level_bootstrap(frame: pd.DataFrame, confidence: float, seed: int) -> Estimate:
+def two_level_bootstrap(
+    frame: pd.DataFrame, over: Predictor, confidence: float, seed: int
+) -> Estimate:
     """Tasks resampled, and each value moved by its own standard error over seeds.
 
     The interval is the percentile one, widened for few tasks (`resampling.expanded_interval`).
@@ -145,7 +152,7 @@ def two_level_bootstrap(frame: pd.DataFrame, confidence: float, seed: int) -> Es
     lines = _lines(frame)
     tasks = len(lines.slope_T)
     if tasks < 4:
-        reason = f"{tasks} tasks: a bootstrap over tasks needs four"
+        reason = f"fewer than four {over.blocks}: no bootstrap over them"
         return Estimate(lines.slope, confidence=confidence, reason=reason)
     rng = np.random.default_rng([seed, 7])
     drawn_BT = rng.integers(tasks, size=(DRAWS, tasks))

@@ -29,6 +29,11 @@ def signed(value: float | None) -> str:
     return points(value, signed=True)
 
 
+def in_units(value: float | None) -> str:
+    """A difference in the quantity's own units."""
+    return points(None if value is None else value / 100, signed=True, digits=3)
+
+
 def share(value: float | None) -> str:
     """A fraction in whole per cent."""
     return percent(value, 0)

@@ -28,6 +28,8 @@ DEGENERATE = {
     "constant": "constant prediction",
     "majority": "at or below the majority class",
 }
+VALUES = {"score": "score", "loss": "evaluation loss", "rescaled": "rescaled score"}
+"""What a curve may be measured by."""
 DASH = "–"
 NOT_HAD = "not to be had"
 

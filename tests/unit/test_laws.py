@@ -1,4 +1,4 @@
-"""The law over model sizes."""
+"""The law over model sizes, and over amounts of data."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,9 @@ from _known_truth import is_at_least, is_at_most, is_plain, truth
 
 from bigtickets.analysis.statistics.collapse import data_collapse
 from bigtickets.analysis.statistics.gain import gain
-from bigtickets.analysis.statistics.size_tests import mixed_slope, permutation_test
-from bigtickets.analysis.statistics.sizes import SizePoint, points_of, size_law
+from bigtickets.analysis.statistics.law_points import DATA, SIZE, LawPoint, points_of
+from bigtickets.analysis.statistics.law_tests import mixed_slope, permutation_test
+from bigtickets.analysis.statistics.laws import log_law
 from bigtickets.analysis.statistics.transition import transition
 from bigtickets.analysis.statistics.trend import crossed_slope
 from bigtickets.errors import InputError
@@ -29,21 +30,21 @@ def test_a_size_effect_is_found():
 
 def points(values, models=("small", "middle", "large"), tasks=("a", "b")):
     return [
-        SizePoint(model, 10 ** (6 + m), task, values[t][m], 0.001, 4.0)
+        LawPoint(model, 10 ** (6 + m), task, values[t][m], 0.001, 4.0)
         for t, task in enumerate(tasks)
         for m, model in enumerate(models)
     ]
 
 
 def test_one_size_claims_nothing():
-    law = size_law(points([[0.1], [0.2]], models=("only",)), "gain")
+    law = log_law(points([[0.1], [0.2]], models=("only",)), "gain")
     assert (law.kind, law.found, law.slope.value) == ("none", False, None)
     assert law.reason
     assert is_plain(law)
 
 
 def test_two_sizes_are_a_difference():
-    law = size_law(points([[0.1, 0.3], [0.2, 0.41]], models=("small", "large")), "gain")
+    law = log_law(points([[0.1, 0.3], [0.2, 0.41]], models=("small", "large")), "gain")
     assert law.kind == "difference"
     assert law.slope.value == pytest.approx(0.205)
     assert law.found
@@ -53,39 +54,39 @@ def test_two_sizes_are_a_difference():
 
 def test_two_sizes_and_one_task_rest_on_the_seeds():
     one = points([[0.1, 0.3]], models=("small", "large"), tasks=("a",))
-    law = size_law(one, "gain")
+    law = log_law(one, "gain")
     assert law.slope.standard_error == pytest.approx(0.001 * 2**0.5)
     assert law.slope.df == pytest.approx(8)
-    bare = [SizePoint(p.model, p.parameters, p.task, p.value) for p in one]
-    assert "no standard errors" in size_law(bare, "gain").slope.reason
+    bare = [LawPoint(p.setting, p.amount, p.block, p.value) for p in one]
+    assert "no standard errors" in log_law(bare, "gain").slope.reason
 
 
 def test_values_that_do_not_exist_are_named_and_not_filled_in():
-    law = size_law(
+    law = log_law(
         [
             *points([[0.1, 0.2, 0.3], [0.1, 0.3, 0.4]]),
-            SizePoint("huge", 10**9, "a", None, reason="why"),
+            LawPoint("huge", 10**9, "a", None, reason="why"),
         ],
         "collapse_sd",
     )
     assert law.left_out == (("huge", "a", "why"),)
-    assert law.models == ("small", "middle", "large")
+    assert law.settings == ("small", "middle", "large")
     assert law.kind == "trend"
     assert is_plain(law)
 
 
 def test_the_slope_is_least_squares_with_task_effects():
     known = truth.points_with(np.random.default_rng(0), 0.01, 5, 4, 0.003, 0.003)
-    law = size_law(known, "gain")
+    law = log_law(known, "gain")
     assert law.slope.value == pytest.approx(law.bootstrap.value)
     assert law.slope.value == pytest.approx(law.mixed.value)
     assert law.note == "tasks as random intercepts"
-    assert size_law(known, "gain") == law
+    assert log_law(known, "gain") == law
 
 
 def frame_of(known):
-    rows = [(p.model, np.log10(p.parameters), p.task, p.value, np.nan, np.nan) for p in known]
-    return pd.DataFrame(rows, columns=["model", "size", "task", "value", "error", "df"])
+    rows = [(p.setting, np.log10(p.amount), p.block, p.value, np.nan, np.nan) for p in known]
+    return pd.DataFrame(rows, columns=["setting", "amount", "block", "value", "error", "df"])
 
 
 def test_all_permutations_of_few_models():
@@ -101,15 +102,15 @@ def test_many_models_are_sampled():
     models = tuple(f"m{i}" for i in range(9))
     one = points([list(range(9))], models=models, tasks=("a",))
     assert permutation_test(frame_of(one), 0)[0] < 0.01
-    assert permutation_test(frame_of(one), 0, within_tasks=True)[0] < 0.01
+    assert permutation_test(frame_of(one), 0, within_blocks=True)[0] < 0.01
 
 
 def test_a_mixed_model_that_does_not_fit_falls_back_and_says_so():
     flat = frame_of(points([[0.1, 0.2, 0.3], [0.1, 0.2, 0.3]]))
-    slope, note = mixed_slope(flat, 0.95)
+    slope, note = mixed_slope(flat, SIZE, 0.95)
     assert slope.value == pytest.approx(0.1)
     assert note.startswith("tasks as fixed effects") or note == "tasks as random intercepts"
-    one, note = mixed_slope(flat[flat["task"] == "a"], 0.95)
+    one, note = mixed_slope(flat[flat["block"] == "a"], SIZE, 0.95)
     assert one.value == pytest.approx(0.1)
     assert note == "one task: ordinary least squares"
 
@@ -117,10 +118,58 @@ def test_a_mixed_model_that_does_not_fit_falls_back_and_says_so():
 def test_a_model_off_the_trend_widens_the_interval():
     rng = np.random.default_rng(0)
     plain = frame_of(truth.points_with(rng, 0.01, 6, 8, 0.0, 0.0))
-    shifted = plain.assign(value=plain["value"] + 0.02 * (plain["model"] == "m3"))
+    shifted = plain.assign(value=plain["value"] + 0.02 * (plain["setting"] == "m3"))
     assert (
-        crossed_slope(shifted, 0.95).standard_error > 2 * crossed_slope(plain, 0.95).standard_error
+        crossed_slope(shifted, SIZE, 0.95).standard_error
+        > 2 * crossed_slope(plain, SIZE, 0.95).standard_error
     )
+
+
+def by_share(values, models=("L3", "L6")):
+    """Points of models at a 64th, an 8th and all of 6,400 examples."""
+    return [
+        LawPoint(repr(share), 6400 * share, model, value, 0.001, 4.0)
+        for model, of_model in zip(models, values, strict=True)
+        for share, value in zip((1 / 64, 1 / 8, 1.0)[-len(of_model) :], of_model, strict=True)
+    ]
+
+
+def test_a_law_over_amounts_of_data_has_models_as_its_random_effect():
+    step = np.log10(8)
+    line = -0.5 * step * np.arange(3)
+    falling = [4 + line + [0.0, 1e-3, 0.0], 9 + line]
+    law = log_law(by_share(falling), "sharpness", DATA)
+    assert law.slope.value == pytest.approx(-0.5, abs=0.002)
+    assert law.slope.method == "t over shares of the data and models"
+    assert law.found
+    assert law.settings == ("0.015625", "0.125", "1.0")
+    assert law.blocks == ("L3", "L6")
+    assert law.p_permutation == law.p_smallest == pytest.approx(1 / 3)
+    assert law.bootstrap.reason == "fewer than four models: no bootstrap over them"
+    assert is_plain(law)
+
+
+def test_two_shares_are_a_difference_and_one_is_nothing():
+    law = log_law(by_share([[4.0, 3.0], [9.0, 8.1]]), "sharpness", DATA)
+    assert (law.kind, law.p_permutation) == ("difference", None)
+    assert law.slope.value == pytest.approx(-0.95)
+    assert "two amounts of data" in law.note
+    assert "not a trend" in law.note
+    none = log_law(by_share([[4.0], [9.0]]), "sharpness", DATA)
+    assert none.reason == "fewer than two amounts of data have a value"
+    assert (none.kind, none.found) == ("none", False)
+
+
+def test_data_that_change_nothing_claim_nothing():
+    rng = np.random.default_rng(3)
+    laws = [
+        log_law(by_share(rng.normal(0, 1, (4, 3)), models=tuple("abcd")), "gain", DATA, seed=i)
+        for i in range(60)
+    ]
+    claimed = truth.share("no effect of the data: claimed", [law.found for law in laws])
+    assert is_at_most(claimed, 0.05)
+    covered = truth.share("covered", [truth.covers(law.slope, 0.0) for law in laws])
+    assert is_at_least(covered, 0.95)
 
 
 def test_quantities_of_results():
