@@ -8,7 +8,8 @@ TORCH := torch==2.13.0
 # Two files of tests at a time: most of them wait for processes that start.
 PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile --durations=5
 
-.PHONY: setup demo ladder ladder-results test lint unit distributed study slurm slurm-packages slurm-demo clean
+.PHONY: setup demo ladder ladder-results test lint unit distributed study slurm slurm-packages \
+  slurm-demo clean
 
 setup: $(VENV)/ready
 
@@ -52,6 +53,7 @@ slurm-demo: setup slurm-packages
 	$(PYTHON) examples/fetch.py
 	$(PYTHON) tests/slurm/cluster.py -- $(VENV)/bin/bigtickets submit examples/demo.yaml \
 	  --out runs/demo-slurm --cluster slurm/clusters/demo.yaml
+	$(VENV)/bin/bigtickets status runs/demo-slurm
 
 # The real study, hours long; what is done is not done again. What it shows: docs/results/README.md.
 ladder: setup
