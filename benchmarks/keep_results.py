@@ -35,7 +35,7 @@ from bigtickets.files import read_json, write_bytes
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.state import read_manifest
 
-SECTIONS = ("answer", "curves", "gain", "phases", "controls", "size", "kept", "completeness")
+SECTIONS = "answer curves gain phases controls size data kept completeness".split()
 """Of the report; the others are lists that the two tables hold, or addresses in the run folder."""
 HEATMAPS = "kept"
 LARGEST_MB = 3.0
