@@ -35,9 +35,10 @@ from bigtickets.files import read_json, write_bytes
 from bigtickets.study.folder import RunFolder, open_run
 from bigtickets.study.state import read_manifest
 
-SECTIONS = "answer curves gain phases controls size data kept completeness".split()
-"""Of the report; the others are lists that the two tables hold, or addresses in the run folder."""
 HEATMAPS = "kept"
+RESULTS = ("answer", "curves", "gain", "phases", "controls", "size", "data")
+SECTIONS = (*RESULTS, HEATMAPS, "completeness")
+"""Of the report; the others are lists that the two tables hold, or addresses in the run folder."""
 LARGEST_MB = 3.0
 
 
