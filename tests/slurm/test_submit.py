@@ -87,7 +87,7 @@ def test_two_elements_on_one_node_never_meet(cluster: Cluster, tmp_path: Path) -
     path = write_study(
         tmp_path,
         training={"epochs": 8, "learning_rate": 3e-3, "batch_size": 8, "max_length": 24},
-        seeds=[0, 1, 2, 3],
+        seeds=[0, 1],
         execution={"threads": 1, "processes_per_trial": 2, "zero": 2},
     )
     write_cluster(tmp_path, gpus_per_node=2, concurrency=2, exclude="node[2-4]")
@@ -103,7 +103,7 @@ def test_two_elements_on_one_node_never_meet(cluster: Cluster, tmp_path: Path) -
         if one.steps and other.steps
     ), lives
     bigtickets(cluster, tmp_path, "run", path, "--out", "here")
-    assert len(records(run)) == 12, logs(run)
+    assert len(records(run)) == 6, logs(run)
     assert science(tmp_path / "here") == science(run)
 
 
