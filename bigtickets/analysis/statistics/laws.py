@@ -44,7 +44,7 @@ class LogLaw:
     nothing that all tasks see; else far too small."""
     found: bool
     """The slope's interval excludes 0: it alone keeps its level in all the simulations of
-    benchmarks/statistics_truth.py."""
+    benchmarks/statistics_truth.py, which are of model sizes."""
     settings: tuple[str, ...]
     """By amount."""
     blocks: tuple[str, ...]
